@@ -1,0 +1,1 @@
+"""The events and messages that the parts of holdtrue exchange."""

@@ -1,0 +1,1 @@
+"""The chassis of every holdtrue service."""

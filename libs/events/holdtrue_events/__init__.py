@@ -1,0 +1,1 @@
+"""Delivery of events that is neither lossy nor double."""

@@ -1,0 +1,1 @@
+"""Versioned, validated datasets on Delta tables."""

@@ -1,0 +1,1 @@
+"""Model formats: safe to load, equal wherever they run."""

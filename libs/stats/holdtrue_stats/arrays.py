@@ -1,0 +1,52 @@
+"""Array types, and the few special functions of scipy that are used, loaded at first use and typed at this border.
+
+scipy.special costs a third of a second to import; services that only fold never need it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Float32s = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Counts = NDArray[np.int64] | NDArray[np.float64]
+"""Numbers of rows: integers as folded, real numbers once weighted or scaled."""
+
+
+def kolmogorov(x: ArrayLike) -> Floats:
+    """Survival function of the limiting Kolmogorov distribution."""
+    return _special("kolmogorov", x)
+
+
+def chi2_sf(statistic: ArrayLike, degrees: ArrayLike) -> Floats:
+    """Survival function of the chi-squared distribution."""
+    return _special("chdtrc", degrees, statistic)
+
+
+def two_sided(z: ArrayLike) -> Floats:
+    """Two-sided p-value of a standard normal statistic."""
+    return _special("erfc", np.abs(z) / np.sqrt(2.0))
+
+
+def normal_quantile(u: ArrayLike) -> Floats:
+    """Inverse of the standard normal distribution function."""
+    return _special("ndtri", u)
+
+
+def _special(name: str, *arguments: ArrayLike) -> Floats:
+    from scipy import special  # noqa: PLC0415 - see the module's docstring
+
+    function = cast(Any, getattr(special, name))
+    return np.asarray(function(*arguments), np.float64)
+
+
+def ratio(part: ArrayLike, whole: ArrayLike) -> Floats:
+    """Return part / whole, nan where whole is 0."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(whole > 0, part / whole, np.nan)

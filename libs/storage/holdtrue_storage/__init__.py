@@ -1,0 +1,1 @@
+"""PostgreSQL, leased jobs and content-addressed blobs."""

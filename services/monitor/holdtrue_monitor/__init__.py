@@ -1,0 +1,1 @@
+"""How well it is going, and say so."""

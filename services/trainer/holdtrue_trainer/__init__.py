@@ -1,0 +1,1 @@
+"""When and how a model is trained and evaluated."""
