@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 
 def home() -> Path:
@@ -31,7 +31,7 @@ def default_data_dir() -> Path:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Generator[None]:
     """Hold the lock file `path`; a second holder, in any process, waits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:

@@ -17,7 +17,7 @@ class JarError(Exception):
 
 
 def kafka_jars() -> Path:
-    """The folder with exactly the locked jars; downloaded (about 100 MB) when it is missing.
+    """The folder with exactly the locked jars; downloaded (43 MB) when it is missing.
 
     Raises:
         JarError: no network at the first run, or a wrong checksum.

@@ -53,9 +53,7 @@ def _fetch(folder: Path) -> None:
     draft = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
     command = [_uv(), "pip", "install", "--require-hashes", "--no-deps", "--python", sys.executable]
-    done = subprocess.run(
-        [*command, "--target", draft, "-r", _LOCK], check=False, capture_output=True, text=True
-    )
+    done = subprocess.run([*command, "--target", draft, "-r", _LOCK], check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise JavaError(
             f"no Java {_OLDEST} or newer on PATH, and it could not be fetched: {done.stderr.strip()}; "

@@ -10,15 +10,21 @@ import socket
 import struct
 import subprocess
 import uuid
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .jars import kafka_jars
 from .java import find_java
 from .processes import StartError, free_port, kill, spawn, stop, tail, tethered, until
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 # Small heap, one quick compiler: 160 MB resident and ready 1.5 s after the start.
 _JVM = ("-Xms96m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
-_LOGGING = ("-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss")
+_LOGGING = (
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss",
+)
 _METADATA_REQUEST = struct.pack(">ihhihi", 14, 3, 1, 0, -1, 0)  # Metadata v1: no client id, no topics
 _SETTINGS = {
     "process.roles": "broker,controller",

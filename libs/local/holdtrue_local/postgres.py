@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import psutil
 
-from .processes import StartError, kill, spawn, stop, tail, tethered, until
+from .processes import StartError, is_alive, kill, spawn, stop, tail, tethered, until
 
 _NOBODY = 65534
 _LONGEST_SOCKET_PATH = 100  # the kernel's limit is 107 bytes
@@ -111,14 +111,14 @@ class Postgres:
         if not lock.exists():
             return
         pid = int(lock.read_text().split("\n", 1)[0])
-        if psutil.pid_exists(pid) and psutil.Process(pid).name() == "postgres":
+        if is_alive(pid) and psutil.Process(pid).name() == "postgres":
             raise StartError(f"a PostgreSQL server (pid {pid}) already uses {self.data}; stop it first")
         lock.unlink()
 
     def _accepts(self) -> bool:
         """Ask as `pg_ctl` does: the eighth line of the lock file says `ready`."""
         lock = self.data / "postmaster.pid"
-        return lock.exists() and "ready" in lock.read_text().splitlines()[7:]
+        return lock.exists() and "ready" in lock.read_text().split()
 
     def _own(self, folder: Path) -> None:
         if self._launcher == "setpriv":

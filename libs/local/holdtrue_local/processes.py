@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -79,32 +80,31 @@ async def stop(process: subprocess.Popen[bytes], ask: signal.Signals, grace: flo
 async def kill(process: subprocess.Popen[bytes]) -> None:
     """End `process` and everything it started, at once, and wait until all of it is gone."""
     family = _family(process.pid)
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     await ended(process, seconds=10)
-    while any(_alive(member) for member in family):
+    while any(map(is_alive, family)):  # noqa: ASYNC110  other people's children have no event to wait for
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    """The process, its descendants, and whoever else is in its session (a session's id is its first pid)."""
-    return [member for member in psutil.process_iter() if _session(member) == pid]
-
-
-def _session(process: psutil.Process) -> int:
+def is_alive(pid: int) -> bool:
+    """Whether `pid` is a process that still runs; a dead one that nobody has collected does not count."""
     try:
-        return os.getsid(process.pid)
-    except ProcessLookupError:
-        return 0
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _family(session: int) -> list[int]:
+    """Everybody in a session: what `spawn` started and all that it started in turn."""
+    return [pid for pid in psutil.pids() if _session(pid) == session]
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
 
 
 def free_port() -> int:
