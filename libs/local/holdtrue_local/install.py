@@ -45,10 +45,10 @@ def install(root: Path, environment: str, locks: list[str], recipe: str) -> None
 
 def _sync(uv: str, root: Path, venv: Path, locks: list[str]) -> None:
     """Install exactly the locked packages, then our own, editable: the first step removes whatever it does not know."""
-    python = ["--python", str(venv / "bin" / "python")]
-    run([uv, "pip", "sync", *python, "--require-hashes", *(str(root / lock) for lock in locks)])
+    options = ["--python", str(venv / "bin" / "python"), *([] if sys.stderr.isatty() else ["--quiet"])]
+    run([uv, "pip", "sync", *options, "--require-hashes", *(str(root / lock) for lock in locks)])
     own = [f"--editable={project}" for project in own_projects(root)]
-    run([uv, "pip", "install", *python, "--quiet", "--offline", "--no-deps", *own])
+    run([uv, "pip", "install", *options, "--quiet", "--offline", "--no-deps", *own])
 
 
 def own_projects(root: Path) -> list[Path]:
@@ -78,7 +78,7 @@ def _version(uv: str) -> tuple[int, ...]:
 def _install_uv(root: Path, folder: Path) -> None:
     if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
         raise InstallError(
-            f"{sys.executable} has no venv module; install it (on Debian and Ubuntu the package python3-venv), or install uv"
+            f"{sys.executable} has no venv module; install it (on Debian and Ubuntu the package python3-venv) or uv"
         )
     say("installing uv")
     draft = folder.with_name(f"{folder.name}.new")
