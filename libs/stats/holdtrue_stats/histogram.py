@@ -125,7 +125,9 @@ def freeze(x: ArrayLike, bins: int = 64, kinds: Sequence[Kind] | None = None) ->
     if len(kinds) != values.shape[1]:
         raise ValueError(f"{len(kinds)} kinds for {values.shape[1]} features")
     finite = [column[np.isfinite(column)] for column in values.T]
-    cuts = [_category_edges(c) if kind == "categorical" else _edges(c, bins) for c, kind in zip(finite, kinds, strict=True)]
+    cuts = [
+        _category_edges(c) if kind == "categorical" else _edges(c, bins) for c, kind in zip(finite, kinds, strict=True)
+    ]
     edges = np.full((len(cuts), max((len(c) for c in cuts), default=0)), np.nan, np.float32)
     for row, cut in zip(edges, cuts, strict=True):
         row[: len(cut)] = cut

@@ -1,0 +1,68 @@
+"""How far two histograms are apart: effect sizes, without judgement.
+
+Every function takes reference and current counts [d, b] on the same bins and returns [d]; nan where either side has no
+rows. Bins that are empty on both sides are no bins. They are effects, not evidence: see `decision`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from holdtrue_stats.arrays import Bools, Counts, Floats, ratio
+
+
+def psi(reference: Counts, current: Counts) -> Floats:
+    """Population stability index Σ (p - q) ln(p / q), with ½ added to every occupied count (Jeffreys 1946)."""
+    p, q, occupied = _smoothed(reference, current)
+    terms = np.where(occupied, (p - q) * np.log(p / q), 0.0)
+    return _known(reference, current, terms.sum(1))
+
+
+def psi_adjusted(reference: Counts, current: Counts) -> Floats:
+    """PSI less what sampling alone is expected to give: PSI - (k - 1)(1/n + 1/N), k = occupied bins."""
+    k = ((reference + current) > 0).sum(1)
+    noise = (k - 1) * (ratio(1, current.sum(1)) + ratio(1, reference.sum(1)))
+    return _known(reference, current, psi(reference, current) - noise)
+
+
+def js(reference: Counts, current: Counts) -> Floats:
+    """Jensen-Shannon distance, base 2: 0 for equal, 1 for disjoint distributions (Lin 1991)."""
+    p, q = _shares(reference), _shares(current)
+    m = (p + q) / 2
+    return np.sqrt(np.maximum(0.0, (_relative_entropy(p, m) + _relative_entropy(q, m)) / 2))
+
+
+def hellinger(reference: Counts, current: Counts) -> Floats:
+    """Hellinger distance √(1 - Σ √(p q)), between 0 and 1."""
+    return np.sqrt(np.maximum(0.0, 1 - np.sqrt(_shares(reference) * _shares(current)).sum(1)))
+
+
+def linf(reference: Counts, current: Counts) -> Floats:
+    """Greatest difference of one bin's share."""
+    return np.abs(_shares(reference) - _shares(current)).max(1, initial=0.0)
+
+
+def tvd(reference: Counts, current: Counts) -> Floats:
+    """Total variation distance: half the sum of the differences of shares."""
+    return np.abs(_shares(reference) - _shares(current)).sum(1) / 2
+
+
+def _shares(counts: Counts) -> Floats:
+    return ratio(counts, counts.sum(1, keepdims=True))
+
+
+def _smoothed(reference: Counts, current: Counts) -> tuple[Floats, Floats, Bools]:
+    occupied = (reference + current) > 0
+    p, q = (np.where(occupied, counts + 0.5, 1.0) for counts in (reference, current))
+    half = occupied.sum(1, keepdims=True) / 2
+    return ratio(p, reference.sum(1, keepdims=True) + half), ratio(q, current.sum(1, keepdims=True) + half), occupied
+
+
+def _relative_entropy(p: Floats, q: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(p > 0, p * np.log2(p / q), 0.0)
+    return np.where(np.isnan(q).any(1), np.nan, terms.sum(1))
+
+
+def _known(reference: Counts, current: Counts, value: Floats) -> Floats:
+    return np.where((reference.sum(1) > 0) & (current.sum(1) > 0), value, np.nan)
