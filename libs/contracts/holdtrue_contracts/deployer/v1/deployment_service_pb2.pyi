@@ -35,6 +35,7 @@ class RolloutPolicy(_message.Message):
     AUTO_ROLLBACK_FIELD_NUMBER: _builtins.int
     PRECISION_MARGIN_FIELD_NUMBER: _builtins.int
     BAKE_SECONDS_FIELD_NUMBER: _builtins.int
+    LATENCY_BUDGET_SECONDS_FIELD_NUMBER: _builtins.int
     auto: _builtins.bool
     """Whether approved versions are rolled out by themselves."""
     step_seconds: _builtins.float
@@ -49,6 +50,8 @@ class RolloutPolicy(_message.Message):
     """Precision that a challenger may lose against the champion, from 0 to 1; 0: 0.05."""
     bake_seconds: _builtins.float
     """Seconds that the challenger is watched at 100 %; 0: 1,800."""
+    latency_budget_seconds: _builtins.float
+    """Seconds that an answer may take however fast the champion is; 0: 0.1."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Weights of the steps in basis points, rising; empty: 500, 2500, 5000."""
@@ -64,10 +67,11 @@ class RolloutPolicy(_message.Message):
         auto_rollback: _builtins.bool = ...,
         precision_margin: _builtins.float = ...,
         bake_seconds: _builtins.float = ...,
+        latency_budget_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto", b"auto", "auto_rollback", b"auto_rollback", "bake_seconds", b"bake_seconds", "precision_margin", b"precision_margin", "step_deadline_seconds", b"step_deadline_seconds", "step_rows", b"step_rows", "step_seconds", b"step_seconds", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto", b"auto", "auto_rollback", b"auto_rollback", "bake_seconds", b"bake_seconds", "latency_budget_seconds", b"latency_budget_seconds", "precision_margin", b"precision_margin", "step_deadline_seconds", b"step_deadline_seconds", "step_rows", b"step_rows", "step_seconds", b"step_seconds", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
