@@ -1,19 +1,21 @@
 """Divergences, two-sample tests and multiplicity against scipy; the drift rule by simulation."""
 
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from scipy import stats
-from scipy.spatial.distance import jensenshannon
-
 from holdtrue_stats import divergence, multiple, twosample
 from holdtrue_stats.arrays import Ints
 from holdtrue_stats.decision import Severity, drift, rate
 from holdtrue_stats.histogram import State, fold, freeze
 from holdtrue_stats.result import Status
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats as scipy_stats
+from scipy.spatial.distance import jensenshannon
 
+stats: Any = scipy_stats  # its type stubs do not know the fields of results
 rng = np.random.default_rng(3)
 R = rng.integers(20, 400, (6, 16))
 C = rng.integers(20, 90, (6, 16))

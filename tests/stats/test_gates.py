@@ -4,13 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
-
 from holdtrue_stats import gates
 from holdtrue_stats.gates import Outcome
 from holdtrue_stats.sequential import Sums, compare_means, half_width, rows_needed
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
 
 def rows(n: int, drop: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,16 +2,15 @@
 
 import numpy as np
 import pytest
+from holdtrue_stats import confusion, estimate, interval
+from holdtrue_stats.calibration import Map, fit_isotonic, score_bin
+from holdtrue_stats.packing import PackingError
+from holdtrue_stats.result import Status
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
 from sklearn.isotonic import IsotonicRegression
-
-from holdtrue_stats import confusion, estimate, interval
-from holdtrue_stats.calibration import Map, fit_isotonic, score_bin
-from holdtrue_stats.packing import PackingError
-from holdtrue_stats.result import Status
 
 rng = np.random.default_rng(8)
 

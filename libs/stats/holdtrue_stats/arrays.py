@@ -1,11 +1,9 @@
-"""Array types, and the few special functions of scipy that are used, loaded at first use and typed at this border.
+"""Array types, and the few functions of scipy that are used, loaded at first use and typed at this border.
 
-scipy.special costs a third of a second to import; services that only fold never need it.
+scipy costs a third of a second to import; services that only fold never need it.
 """
 
-from __future__ import annotations
-
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,11 +36,18 @@ def normal_quantile(u: ArrayLike) -> Floats:
     return _special("ndtri", u)
 
 
+def isotonic(y: Floats, weights: Floats) -> tuple[Floats, Ints]:
+    """Weighted isotonic regression: the fitted values, and where each block begins, with the end appended."""
+    from scipy import optimize  # noqa: PLC0415 - see the module's docstring
+
+    fit: Any = optimize.isotonic_regression(y, weights=weights)
+    return np.asarray(fit.x, np.float64), np.asarray(fit.blocks, np.int64)
+
+
 def _special(name: str, *arguments: ArrayLike) -> Floats:
     from scipy import special  # noqa: PLC0415 - see the module's docstring
 
-    function = cast(Any, getattr(special, name))
-    return np.asarray(function(*arguments), np.float64)
+    return np.asarray(getattr(special, name)(*arguments), np.float64)
 
 
 def ratio(part: ArrayLike, whole: ArrayLike) -> Floats:

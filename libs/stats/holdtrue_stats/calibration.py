@@ -1,14 +1,12 @@
 """From scores to probabilities: the isotonic map that estimated performance stands on."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from holdtrue_stats.arrays import Floats, Ints
+from holdtrue_stats.arrays import Floats, Ints, isotonic
 from holdtrue_stats.packing import PackingError, pack, unpack
 
 SCORE_BINS = 1024
@@ -16,7 +14,7 @@ SCORE_BINS = 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """A map by score bin: probability `p` [s], isotonic block of each bin `blocks` [s], `labels` behind each block [b]."""
+    """A map by score bin: probability `p` [s], isotonic block `blocks` [s], and per block its `labels` [b]."""
 
     p: Floats
     blocks: Ints
@@ -67,7 +65,7 @@ class Map:
         """Read what `to_bytes` wrote. Raises PackingError."""
         arrays, _ = unpack("calibration", data)
         try:
-            return cls(**cast(dict[str, Any], arrays))
+            return cls(**cast("dict[str, Any]", arrays))
         except TypeError as error:
             raise PackingError(f"these are not the arrays of a calibration map: {error}") from error
 
@@ -82,19 +80,17 @@ def fit_isotonic(score: ArrayLike, y: ArrayLike, w: ArrayLike | None = None) -> 
     score [n] real, y [n] 0 or 1, w [n] weights (default 1). Rows with a non-finite score are left out; no rows give an
     empty map. Equal to scikit-learn's IsotonicRegression(out_of_bounds="clip").
     """
-    from scipy.optimize import isotonic_regression  # noqa: PLC0415 - slow to import, needed where models are made
-
     s, label = np.asarray(score, np.float64), np.asarray(y, np.float64)
     weight = np.ones_like(s) if w is None else np.asarray(w, np.float64)
     use = np.isfinite(s) & (weight > 0)
     distinct, place = np.unique(s[use], return_inverse=True)
     if not len(distinct):
         return Map(*(np.zeros(0) for _ in range(4)))
-    total = np.bincount(place, weight[use])
+    total = np.bincount(place, weight[use]).astype(np.float64)
     mean = np.bincount(place, weight[use] * label[use]) / total
-    fit = isotonic_regression(mean, weights=total)
-    start, stop = fit.blocks[:-1], fit.blocks[1:]
-    return Map(distinct[start], distinct[stop - 1], fit.x[start].astype(np.float64), np.add.reduceat(total, start))
+    fit, blocks = isotonic(mean, total)
+    start, stop = blocks[:-1], blocks[1:]
+    return Map(distinct[start], distinct[stop - 1], fit[start], np.add.reduceat(total, start))
 
 
 def score_bin(score: ArrayLike, bins: int = SCORE_BINS) -> Ints:

@@ -1,7 +1,5 @@
 """Measures of a binary decision, from four cells that may be counted (realised) or expected (estimated)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from holdtrue_stats.arrays import Counts
@@ -35,27 +33,27 @@ def binary(labelled: Counts) -> Confusion:
 
 
 def precision(c: Confusion) -> float:
-    """tp / (tp + fp); nan if nothing was flagged."""
+    """Return tp / (tp + fp); nan if nothing was flagged."""
     return _share(c.tp, c.fp)
 
 
 def recall(c: Confusion) -> float:
-    """tp / (tp + fn); nan without positives."""
+    """Return tp / (tp + fn); nan without positives."""
     return _share(c.tp, c.fn)
 
 
 def specificity(c: Confusion) -> float:
-    """tn / (tn + fp); nan without negatives."""
+    """Return tn / (tn + fp); nan without negatives."""
     return _share(c.tn, c.fp)
 
 
 def accuracy(c: Confusion) -> float:
-    """(tp + tn) / n; nan without rows."""
+    """Return (tp + tn) / n; nan without rows."""
     return _share(c.tp + c.tn, c.fp + c.fn)
 
 
 def f1(c: Confusion) -> float:
-    """2 tp / (2 tp + fp + fn); nan if there are neither positives nor flagged rows."""
+    """Return 2 tp / (2 tp + fp + fn); nan if there are neither positives nor flagged rows."""
     return _share(2 * c.tp, c.fp + c.fn)
 
 

@@ -1,7 +1,5 @@
 """Has the world drifted? Evidence (tests under a false-alarm budget) and effect (adjusted PSI) must both say so."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +64,7 @@ def rate(budget: float, evaluations: float) -> float:
     return min(HIGHEST_RATE, math.sqrt(budget / max(evaluations, 1.0)))
 
 
-def drift(  # noqa: PLR0913 - the rule's parameters, each with its measured default
+def drift(  # noqa: PLR0913, PLR0917 - the rule's parameters, each with its measured default
     reference: Counts,
     current: Counts,
     kinds: Sequence[Kind],

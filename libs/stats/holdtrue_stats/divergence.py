@@ -4,8 +4,6 @@ Every function takes reference and current counts [d, b] on the same bins and re
 rows. Bins that are empty on both sides are no bins. They are effects, not evidence: see `decision`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from holdtrue_stats.arrays import Bools, Counts, Floats, ratio

@@ -3,8 +3,6 @@
 Right under covariate shift as long as the calibration holds; blind to concept drift. Say so wherever it is shown.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -3,8 +3,6 @@
 Levels are 5 % one-sided. Too little data, or data on which a formula would lie, is `inconclusive`, never an exception.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from enum import StrEnum

@@ -7,8 +7,6 @@ Bins of one feature with E edges: 0 is underflow (below the reference's minimum)
 last column of `hist` counts missing values (NaN). A value x is in the bin whose number is the count of edges <= x.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -67,7 +65,7 @@ class Edges:
         """Read what `to_bytes` wrote. Raises PackingError."""
         arrays, meta = unpack("edges", data)
         try:
-            return cls(**cast(dict[str, Any], arrays), kinds=tuple(meta["kinds"]))
+            return cls(**cast("dict[str, Any]", arrays), kinds=tuple(meta["kinds"]))
         except (TypeError, KeyError) as error:
             raise PackingError(f"these are not the arrays of edges: {error}") from error
 
@@ -101,7 +99,7 @@ class State:
         """Read what `to_bytes` wrote. Raises PackingError."""
         arrays, _ = unpack("state", data)
         try:
-            return cls(**cast(dict[str, Any], arrays))
+            return cls(**cast("dict[str, Any]", arrays))
         except TypeError as error:
             raise PackingError(f"these are not the arrays of a state: {error}") from error
 
@@ -121,18 +119,18 @@ def freeze(x: ArrayLike, bins: int = 64, kinds: Sequence[Kind] | None = None) ->
     values = np.ascontiguousarray(x, np.float32)
     if values.ndim != 2:  # noqa: PLR2004 - rows and columns
         raise ValueError(f"the reference must have shape [rows, features], got {list(values.shape)}")
-    kinds = tuple(kinds) if kinds is not None else ("numeric",) * values.shape[1]
-    if len(kinds) != values.shape[1]:
-        raise ValueError(f"{len(kinds)} kinds for {values.shape[1]} features")
+    each: tuple[Kind, ...] = ("numeric",) * values.shape[1] if kinds is None else tuple(kinds)
+    if len(each) != values.shape[1]:
+        raise ValueError(f"{len(each)} kinds for {values.shape[1]} features")
     finite = [column[np.isfinite(column)] for column in values.T]
     cuts = [
-        _category_edges(c) if kind == "categorical" else _edges(c, bins) for c, kind in zip(finite, kinds, strict=True)
+        _category_edges(c) if kind == "categorical" else _edges(c, bins) for c, kind in zip(finite, each, strict=True)
     ]
     edges = np.full((len(cuts), max((len(c) for c in cuts), default=0)), np.nan, np.float32)
     for row, cut in zip(edges, cuts, strict=True):
         row[: len(cut)] = cut
     center, scale = np.transpose([_moments(c) for c in finite]) if finite else np.zeros((2, 0))
-    return Edges(edges, np.array([len(c) for c in cuts], np.int64), center.copy(), 1 / scale, kinds)
+    return Edges(edges, np.array([len(c) for c in cuts], np.int64), center.copy(), 1 / scale, each)
 
 
 def fold(edges: Edges, x: ArrayLike, state: State) -> State:
@@ -150,7 +148,7 @@ def fold_numpy(edges: Edges, x: ArrayLike, state: State) -> State:
     rows = _rows(edges, x)
     for j, column in enumerate(rows.T):
         present = column[column == column]  # noqa: PLR0124 - NaN differs from itself
-        place = np.searchsorted(edges.edges[j, : edges.counts[j]], present, side="right")
+        place = _bin(edges.edges[j, : edges.counts[j]], present)
         z = (present.astype(np.float64) - edges.center[j]) * edges.inv_scale[j]
         fixed = np.floor(np.clip(z, -CLIP, CLIP) * FIXED + 0.5).astype(np.int64)
         state.hist[j, :-1] += np.bincount(place, minlength=edges.bins)
@@ -181,14 +179,19 @@ def rebin(counts: Counts, group: Ints, size: int = 16) -> Floats:
     """Sum counts [d, b] by the groups [d, b] of `groups`: [d, size]."""
     d = len(counts)
     index = (group + size * np.arange(d)[:, None]).ravel()
-    return np.bincount(index, counts.ravel(), minlength=d * size).reshape(d, size)
+    sums: Floats = np.bincount(index, counts.ravel(), minlength=d * size).astype(np.float64)
+    return sums.reshape(d, size)
+
+
+def _bin(edges: Float32s, values: Float32s) -> Ints:
+    return np.asarray(cast("Any", np.searchsorted(edges, values, side="right")), np.int64)
 
 
 def _edges(values: Float32s, bins: int) -> Float32s:
     if not len(values):
         return np.empty(0, np.float32)
     atoms = _atoms(values)
-    cut = np.quantile(values, np.linspace(0, 1, bins + 1)[:-1]).astype(np.float32)
+    cut: Float32s = np.quantile(values, np.linspace(0, 1, bins + 1)[:-1]).astype(np.float32)
     after_top = _after(values.max(keepdims=True))
     if len(atoms) == len(np.unique(values)):
         return np.unique(np.r_[atoms, _after(atoms)])
@@ -236,6 +239,6 @@ def _rows(edges: Edges, x: ArrayLike) -> Float32s:
 @cache
 def _kernel() -> Callable[..., None] | None:
     try:
-        return cast(Callable[..., None], importlib.import_module("holdtrue_stats.kernel").fold)
+        return cast("Callable[..., None]", importlib.import_module("holdtrue_stats.kernel").fold)
     except ImportError:
         return None

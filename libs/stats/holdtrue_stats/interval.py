@@ -1,7 +1,5 @@
 """Intervals of rates."""
 
-from __future__ import annotations
-
 import math
 from functools import cache
 from statistics import NormalDist

@@ -1,8 +1,6 @@
 """The fold of `histogram` compiled by numba; imported only where numba is installed."""
 # pyright: reportMissingImports=false, reportUntypedFunctionDecorator=false, reportUnknownMemberType=false
 
-from __future__ import annotations
-
 import numba
 import numpy as np
 
@@ -11,7 +9,7 @@ from holdtrue_stats.histogram import CLIP, FIXED
 
 
 @numba.njit(nogil=True, cache=True)
-def fold(  # noqa: PLR0913 - a kernel takes arrays, not objects
+def fold(  # noqa: PLR0913, PLR0917 - a kernel takes arrays, not objects
     x: Float32s,
     edges: Float32s,
     center: Floats,

@@ -1,7 +1,5 @@
 """Many tests at once: one p-value from several, and which of many hypotheses to reject."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -9,7 +7,7 @@ from holdtrue_stats.arrays import Bools, Floats
 
 
 def cauchy(p: ArrayLike, n: ArrayLike = 1e15) -> Floats:
-    """Combine dependent p-values p [t, d] per column: 0.5 - atan(mean tan((0.5 - p)π)) / π (Liu & Xie 2020).
+    """Combine dependent p-values p [t, d] per column: ½ - atan(mean tan((½ - p)π)) / π (Liu & Xie 2020).
 
     nan marks a test that could not be made and is left out; a column of nan gives nan. Values are clipped to
     [1e-300, 1 - 1/n] with n [d] the rows behind them: one exact 1 would hide all others.
@@ -17,10 +15,9 @@ def cauchy(p: ArrayLike, n: ArrayLike = 1e15) -> Floats:
     p = np.asarray(p, np.float64)
     made = ~np.isnan(p)
     clipped = np.clip(p, 1e-300, 1 - 1 / np.maximum(np.asarray(n, np.float64), 2))
-    terms = np.where(made, _cotangent(clipped), 0.0)
     count = made.sum(0)
-    mean = terms.sum(0) / np.maximum(count, 1)
-    combined = np.where(mean > 0, np.arctan2(1.0, mean) / np.pi, 0.5 - np.arctan(mean) / np.pi)
+    mean: Floats = np.where(made, _cotangent(clipped), 0.0).sum(0) / np.maximum(count, 1)
+    combined: Floats = np.arctan2(1.0, mean) / np.pi
     return np.where(count > 0, combined, np.nan)
 
 

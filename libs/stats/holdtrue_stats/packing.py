@@ -1,7 +1,5 @@
 """Named arrays to bytes and back: versioned, compressed, checked; equal arrays always give equal bytes."""
 
-from __future__ import annotations
-
 import json
 import struct
 import zlib
@@ -44,7 +42,7 @@ def unpack(kind: str, data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, A
     content = _checked(data)
     try:
         (length,) = _LENGTH.unpack_from(content)
-        head = cast(dict[str, Any], json.loads(content[_LENGTH.size : _LENGTH.size + length]))
+        head = cast("dict[str, Any]", json.loads(content[_LENGTH.size : _LENGTH.size + length]))
         found, meta, layout = head["kind"], head["meta"], head["arrays"]
     except (struct.error, ValueError, KeyError, TypeError) as error:
         raise PackingError(f"a packed {kind} has no readable header: {error}") from error
@@ -74,10 +72,10 @@ def _checked(data: bytes) -> bytes:
     return content
 
 
-def _arrays(kind: str, content: bytes, offset: int, layout: Any) -> dict[str, NDArray[Any]]:
+def _arrays(kind: str, content: bytes, offset: int, layout: object) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        for name, dtype, shape in layout:
+        for name, dtype, shape in cast("list[Any]", layout):
             if dtype not in _TYPES:
                 raise PackingError(f"array {name} of a packed {kind} has type {dtype}; allowed are {_TYPES}")
             count = int(np.prod(shape, dtype=np.int64))

@@ -1,7 +1,5 @@
 """What every judgement of this library returns: a value, how sure we are, and whether it may be used."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from enum import StrEnum

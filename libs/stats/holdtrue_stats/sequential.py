@@ -8,8 +8,6 @@ like a Brownian motion, whatever the two groups' sizes.
 `resolution` is the difference that matters (a margin): bounds are tightest when their half-width is about it.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Self
@@ -34,7 +32,7 @@ class Sums:
         """Return the sums of k ones among n rows."""
         return cls(n, k, k)
 
-    def __add__(self, other: Sums) -> Sums:
+    def __add__(self, other: "Sums") -> "Sums":
         """Return the sums of the rows of both."""
         return Sums(self.n + other.n, self.total + other.total, self.squares + other.squares)
 
@@ -84,7 +82,7 @@ def rows_needed(variance_of_row: float, resolution: float, alpha: float = 0.05) 
 
 
 def _mixture(resolution: float, alpha: float) -> float:
-    """η that makes the bound tightest where its half-width equals `resolution`."""
+    """Return the η that makes the bound tightest where its half-width equals `resolution`."""
     return _best_information(resolution, alpha) / _share(alpha)
 
 
@@ -94,5 +92,5 @@ def _best_information(resolution: float, alpha: float) -> float:
 
 
 def _share(alpha: float) -> float:
-    """t / η at the tightest point (Howard et al. 2021, section 3.5, first-order form)."""
+    """Return t / η at the tightest point (Howard et al. 2021, section 3.5, first-order form)."""
     return 2 * math.log(1 / alpha) + math.log(1 + 2 * math.log(1 / alpha))

@@ -4,12 +4,10 @@ Every function takes reference and current counts [d, b] on the same ordered bin
 and returns the statistic and the p-value, both [d]; nan where the test cannot be made (no rows, a single value).
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from holdtrue_stats.arrays import Counts, Floats, chi2_sf, kolmogorov, normal_quantile, ratio, two_sided
+from holdtrue_stats.arrays import Bools, Counts, Floats, chi2_sf, kolmogorov, normal_quantile, ratio, two_sided
 
 Test = tuple[Floats, Floats]
 _LEAST_EXPECTED = 5.0
@@ -35,7 +33,7 @@ def chi2(reference: Counts, current: Counts) -> Test:
     expected = ratio(columns * smaller, total)
     sparse = expected < _LEAST_EXPECTED
     enough = np.where(sparse, expected, 0).sum(1) >= _LEAST_EXPECTED
-    statistic, cells = np.zeros(len(columns)), np.zeros(len(columns))
+    statistic = np.zeros(len(columns))
     pooled_r, pooled_c = (_pool(side, sparse, expected, enough) for side in (reference, current))
     pooled = pooled_r + pooled_c
     for side in (pooled_r, pooled_c):
@@ -85,7 +83,7 @@ def _linear_rank(reference: Counts, current: Counts, score: Floats) -> Test:
     return _testable(reference, current, z, two_sided(z))
 
 
-def _pool(side: Counts, sparse: Counts, expected: Floats, enough: Counts) -> Floats:
+def _pool(side: Counts, sparse: Bools, expected: Floats, enough: Bools) -> Floats:
     """Move sparse bins into an extra one, or into the fullest bin where together they are still sparse."""
     rest = np.where(sparse, side, 0).sum(1)
     kept = np.where(sparse, 0.0, side)
