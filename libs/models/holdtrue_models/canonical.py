@@ -1,0 +1,40 @@
+"""A digest of a .skops file that survives a second dump and a refit.
+
+The bytes of a .skops file differ from dump to dump (ids of objects, names of members). Here ids are numbered in order
+of appearance and each member is replaced by the sha256 of its content. ONNX files need no such thing: their bytes are
+equal after a refit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from typing import Any, cast
+
+Node = Any  # a JSON value
+
+
+def canonical_digest(data: bytes) -> str:
+    """Return the digest of a .skops file that this process has written itself, hexadecimal."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        schema = _canonical(json.loads(archive.read("schema.json")), archive, {})
+    return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()
+
+
+def _canonical(node: Node, archive: zipfile.ZipFile, ids: dict[int, int]) -> Node:
+    if isinstance(node, list):
+        return [_canonical(item, archive, ids) for item in cast("list[Node]", node)]
+    if not isinstance(node, dict):
+        return node
+    fields = cast("dict[str, Node]", node)
+    return {key: _canonical(_stable(key, value, archive, ids), archive, ids) for key, value in fields.items()}
+
+
+def _stable(key: str, value: Node, archive: zipfile.ZipFile, ids: dict[int, int]) -> Node:
+    if key == "__id__":
+        return ids.setdefault(value, len(ids))
+    if key == "file" and isinstance(value, str):
+        return hashlib.sha256(archive.read(value)).hexdigest()
+    return value

@@ -1,0 +1,118 @@
+"""The one document of a model version: what it takes, what it is made of, and how to see that it works.
+
+It is stored as a blob of canonical JSON; its sha256 names the version everywhere. It can be read without the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, Self
+
+import msgspec
+import numpy as np
+from holdtrue_stats.arrays import Float32s
+
+from holdtrue_models.errors import MalformedModel
+from holdtrue_models.signature import Signature
+
+Kind = Literal["onnx", "skops"]
+ScoreMap = Literal["identity", "logit"]
+
+FORMAT = 1
+MAX_BYTES = 16 << 20
+
+
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of the model: sha256 in hexadecimal and size in bytes."""
+
+    digest: str
+    size: int
+
+
+class Matrix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A float32 matrix as little-endian bytes, row-major."""
+
+    rows: int
+    columns: int
+    data: bytes
+
+    @classmethod
+    def of(cls, values: Float32s) -> Self:
+        """Take over a matrix [rows, columns]."""
+        rows, columns = values.shape
+        return cls(rows, columns, np.ascontiguousarray(values, "<f4").tobytes())
+
+    def __post_init__(self) -> None:
+        """Refuse a size that does not fit the shape."""
+        expected = 4 * self.rows * self.columns
+        if self.rows < 0 or self.columns < 0 or len(self.data) != expected:
+            raise MalformedModel(
+                f"a matrix [{self.rows}, {self.columns}] has {expected} bytes, this one has {len(self.data)}"
+            )
+
+    def array(self) -> Float32s:
+        """Return the matrix, read-only."""
+        return np.frombuffer(self.data, "<f4").reshape(self.rows, self.columns)
+
+
+class CheckRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows and the probabilities that the model gave for them when it was made: inputs [n, d], expected [n, K]."""
+
+    inputs: Matrix
+    expected: Matrix
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model version.
+
+    `kind` is the role in `files` that is served; `score_map` maps scores to the codes in prediction ids;
+    `reference_profile` is the sha256 of that blob, `canonical_digest` one of the source model that survives a refit;
+    `importances` by column sum to 1; `pins` are the versions and digests that reproduce it.
+    """
+
+    format: int = FORMAT
+    signature: Signature
+    kind: Kind
+    files: dict[Kind, File]
+    score_map: ScoreMap = "identity"
+    check_rows: CheckRows
+    importances: dict[str, float]
+    pins: dict[str, str]
+    reference_profile: str
+    canonical_digest: str
+
+    def __post_init__(self) -> None:
+        """Refuse a manifest that contradicts itself."""
+        if self.format != FORMAT:
+            raise MalformedModel(f"the manifest has format {self.format}; this version of holdtrue reads {FORMAT}")
+        if self.kind not in self.files:
+            raise MalformedModel(f"the manifest serves {self.kind!r} but lists the files {sorted(self.files)}")
+        if self.check_rows.inputs.columns != len(self.signature.columns):
+            raise MalformedModel(
+                f"the check rows have {self.check_rows.inputs.columns} columns, "
+                f"the signature has {len(self.signature.columns)}"
+            )
+
+    @property
+    def artifact(self) -> File:
+        """The file that is served."""
+        return self.files[self.kind]
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the manifest itself, hexadecimal."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """Return the manifest as canonical JSON; equal manifests give equal bytes."""
+        return msgspec.json.encode(self, order="sorted")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what `to_bytes` wrote. Raises MalformedModel."""
+        if len(data) > MAX_BYTES:
+            raise MalformedModel(f"the manifest has {len(data)} bytes, at most {MAX_BYTES} are read")
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise MalformedModel(f"this is not a model manifest: {error}") from error
