@@ -27,7 +27,10 @@ FIXED = 1 << 16
 """Fixed-point unit of standardised values."""
 ATOMS = 32
 """At most so many single values of a feature get a bin of their own."""
-MAX_CATEGORIES = 256
+WIDTH = 127
+"""Edges per feature, at most; 2⁷ - 1, so that seven halvings find a value's bin."""
+MAX_BINS = WIDTH - ATOMS - 1
+MAX_CATEGORIES = WIDTH - 1
 _TINY = np.finfo(np.float32).tiny
 
 
@@ -35,7 +38,7 @@ _TINY = np.finfo(np.float32).tiny
 class Edges:
     """The frozen bins of d features.
 
-    `edges` float32 [d, E], ascending, padded with NaN; `counts` int64 [d], the number of edges of each feature;
+    `edges` float32 [d, 127], ascending, padded with NaN; `counts` int64 [d], the number of edges of each feature;
     `center`, `inv_scale` float64 [d] standardise values for the sums; `kinds` says which features are categorical.
     """
 
@@ -53,7 +56,7 @@ class Edges:
     @property
     def bins(self) -> int:
         """The number of bins of the widest feature, underflow and overflow included, missing not."""
-        return self.edges.shape[1] + 1
+        return int(self.counts.max(initial=0)) + 1
 
     def to_bytes(self) -> bytes:
         """Return the edges as checked bytes."""
@@ -117,6 +120,8 @@ def freeze(x: ArrayLike, bins: int = 64, kinds: Sequence[Kind] | None = None) ->
     fall into underflow or overflow. NaN is missing; infinite values are ignored here.
     """
     values = np.ascontiguousarray(x, np.float32)
+    if not 0 < bins <= MAX_BINS:
+        raise ValueError(f"bins must be from 1 to {MAX_BINS}, got {bins}")
     if values.ndim != 2:  # noqa: PLR2004 - rows and columns
         raise ValueError(f"the reference must have shape [rows, features], got {list(values.shape)}")
     each: tuple[Kind, ...] = ("numeric",) * values.shape[1] if kinds is None else tuple(kinds)
@@ -126,7 +131,7 @@ def freeze(x: ArrayLike, bins: int = 64, kinds: Sequence[Kind] | None = None) ->
     cuts = [
         _category_edges(c) if kind == "categorical" else _edges(c, bins) for c, kind in zip(finite, each, strict=True)
     ]
-    edges = np.full((len(cuts), max((len(c) for c in cuts), default=0)), np.nan, np.float32)
+    edges = np.full((len(cuts), WIDTH), np.nan, np.float32)
     for row, cut in zip(edges, cuts, strict=True):
         row[: len(cut)] = cut
     center, scale = np.transpose([_moments(c) for c in finite]) if finite else np.zeros((2, 0))
@@ -153,7 +158,8 @@ def fold_numpy(edges: Edges, x: ArrayLike, state: State) -> State:
         fixed = np.floor(np.clip(z, -CLIP, CLIP) * FIXED + 0.5).astype(np.int64)
         state.hist[j, :-1] += np.bincount(place, minlength=edges.bins)
         state.hist[j, -1] += len(column) - len(present)
-        np.add.at(state.bin_sum[j], place, fixed)
+        # sums of floats, but of whole numbers far below 2⁵³: exact
+        state.bin_sum[j] += np.bincount(place, fixed, minlength=edges.bins).astype(np.int64)
         state.sq_sum[j] += ((fixed * fixed) >> 16).sum()
         state.clipped[j] += np.count_nonzero(np.abs(z) > CLIP)
     state.n[0] += len(rows)
