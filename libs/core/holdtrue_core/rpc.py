@@ -1,0 +1,172 @@
+"""gRPC, both sides: the server that every service has, and channels to others'."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+from holdtrue_contracts.actor import METADATA_KEY, Actor
+
+from holdtrue_core.interceptors import Interceptor, ServicerContext, actor_of
+from holdtrue_core.settings import ServiceSettings
+
+__all__ = [
+    "GrpcServer",
+    "Servicer",
+    "ServicerContext",
+    "actor_of",
+    "as_actor",
+    "channel",
+    "check_health",
+    "datetime_of",
+    "timestamp",
+]
+
+MAX_MESSAGE_BYTES = 4 << 20
+"""Largest message of the control plane."""
+_READS = ("Get", "List", "Evaluate")
+_RETRIES = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+
+_log = structlog.stdlib.get_logger("holdtrue.rpc")
+
+
+@dataclass(frozen=True, slots=True)
+class Servicer:
+    """A servicer and how it is added: the generated `add_…_to_server`, the object, and the full name of its service."""
+
+    add: Callable[[Any, grpc.aio.Server], None]
+    servicer: object
+    service: str
+
+
+class GrpcServer:
+    """A grpc.aio server with health, reflection, limits and the interceptor of the control plane.
+
+    Health of "" and of each service is SERVING only while all parts of the process run. At the stop open streams end
+    with UNAVAILABLE, so that their callers resume elsewhere; other calls in hand are answered.
+    """
+
+    name = "grpc"
+
+    def __init__(
+        self, settings: ServiceSettings, servicers: Sequence[Servicer], *, max_message_bytes: int = MAX_MESSAGE_BYTES
+    ) -> None:
+        """Take host, port and grace from the settings."""
+        self._address = f"{settings.host}:{settings.grpc_port}"
+        self._grace = settings.grace_seconds / 2
+        self._servicers = servicers
+        self._limit = max_message_bytes
+        self._stopping = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._health = health_aio.HealthServicer()
+        self.port = 0
+        """The port that is bound, after the start."""
+
+    async def start(self) -> None:
+        """Bind and answer calls, as not yet ready; raises RuntimeError where the port is taken."""
+        self._server = grpc.aio.server(interceptors=[Interceptor(self._stopping)], options=_options(self._limit))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        for servicer in self._servicers:
+            servicer.add(servicer.servicer, self._server)
+        names = ["grpc.health.v1.Health", reflection.SERVICE_NAME, *(s.service for s in self._servicers)]
+        reflection.enable_server_reflection(names, self._server)
+        await self.announce(ready=False)
+        self.port = self._server.add_insecure_port(self._address)
+        await self._server.start()
+        _log.info("listening", address=self._address, port=self.port)
+
+    async def run(self) -> None:
+        """Serve until the stop."""
+        await self._stopped.wait()
+
+    async def stop(self) -> None:
+        """Take no new calls, end the streams, let the calls in hand be answered."""
+        self._stopping.set()
+        await self._server.stop(self._grace)
+        self._stopped.set()
+
+    async def announce(self, *, ready: bool) -> None:
+        """Say whether the service may be used."""
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *(servicer.service for servicer in self._servicers)):
+            await self._health.set(name, status)
+
+
+def channel(address: str, *reads: FileDescriptor) -> grpc.aio.Channel:
+    """Return a channel to `host:port` for the services of the files `reads`.
+
+    Their methods that only read (Get…, List…, Evaluate…) are repeated while the server is unavailable; a change is not,
+    because it may have happened.
+    """
+    return grpc.aio.insecure_channel(
+        address, options=[*_options(MAX_MESSAGE_BYTES), ("grpc.service_config", _config(reads))]
+    )
+
+
+async def check_health(address: str, timeout: float, service: str = "") -> bool:  # noqa: ASYNC109  one call, one number
+    """Return whether the server at `host:port` says within `timeout` seconds that it serves."""
+    async with grpc.aio.insecure_channel(address) as connection:
+        stub = health_pb2_grpc.HealthStub(connection)
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
+        except grpc.aio.AioRpcError:
+            return False
+        return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def as_actor(actor: Actor) -> tuple[tuple[str, str], ...]:
+    """Return the metadata of a call that `actor` makes."""
+    return ((METADATA_KEY, actor.to_header().decode()),)
+
+
+def timestamp(time: datetime) -> Timestamp:
+    """Return the time, which must carry a time zone, as a message."""
+    if time.tzinfo is None:
+        raise ValueError(f"{time} has no time zone")
+    result = Timestamp()
+    result.FromDatetime(time)
+    return result
+
+
+def datetime_of(message: Timestamp) -> datetime:
+    """Return the message as a time in UTC, to the microsecond."""
+    return message.ToDatetime(UTC)
+
+
+def _options(limit: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 0),  # a second process on the port is a mistake that must be seen
+        ("grpc.max_receive_message_length", limit),
+        ("grpc.max_send_message_length", limit),
+        ("grpc.max_metadata_size", 16 << 10),
+        ("grpc.max_concurrent_streams", 100),
+        ("grpc.keepalive_time_ms", 60_000),
+    ]
+
+
+def _config(files: Sequence[FileDescriptor]) -> str:
+    names = [
+        {"service": service.full_name, "method": method.name}
+        for file in files
+        for service in file.services_by_name.values()
+        for method in service.methods
+        if method.name.startswith(_READS) and not method.server_streaming
+    ]
+    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": _RETRIES}]} if names else {})
