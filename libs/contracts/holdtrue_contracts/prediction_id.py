@@ -40,6 +40,8 @@ _POLYNOMIAL = 0x633
 _LOGIT_RANGE = 16.0
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
+_CHARACTERS = np.frombuffer((_ALPHABET + ",").encode(), np.uint8)
+_SHIFTS = np.arange(60, -1, -5, dtype=np.uint64)
 _TAIL_LENGTH = 13
 _REQUEST_LENGTH = 16
 _ID = re.compile(
@@ -168,6 +170,13 @@ def tail_text(tail: int) -> str:
     return "".join([_ALPHABET[number >> shift & 31] for shift in range(60, -1, -5)])
 
 
+def tail_texts(tails: Tails) -> bytes:
+    """Return the text of n tails as ASCII, each 13 characters and a comma: tail i begins at 14·i."""
+    digits = np.full((len(tails), _TAIL_LENGTH + 1), len(_ALPHABET), np.uint8)
+    digits[:, :_TAIL_LENGTH] = tails[:, None] >> _SHIFTS & np.uint64(31)
+    return _CHARACTERS[digits].tobytes()
+
+
 def parse(id_text: str) -> PredictionId:
     """Return the parts of a prediction id as `text` writes it; raises ValueError for any other text."""
     match = _ID.fullmatch(id_text)
@@ -234,7 +243,7 @@ def _cell_entries(
 
 
 def _below(values: NDArray[Any], limit: int, what: str) -> NDArray[Any]:
-    if values.size and not (0 <= values.min() and values.max() < limit):
+    if values.size and not (values.min() >= 0 and values.max() < limit):
         raise ValueError(f"{what}: expected 0 to {limit - 1}, got {values.min()} to {values.max()}")
     return values
 
