@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from google.protobuf import message_factory
-from google.protobuf.descriptor import Descriptor, FileDescriptor
-from google.protobuf.message import Message
 
 from holdtrue_contracts.options.v1.event_pb2 import event as event_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from google.protobuf.descriptor import Descriptor, FileDescriptor
+    from google.protobuf.message import Message
 
 _AREAS = ("deployer", "inference", "monitor", "registry", "trainer")
 
@@ -31,7 +34,7 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """A kind of event. `name` is the protobuf full name and the `ce_type`; `key_field` names the field that orders it."""
+    """A kind of event. `name` is the protobuf full name and the `ce_type`, `key_field` the field that orders it."""
 
     name: str
     message: type[Message]
@@ -82,7 +85,7 @@ def _event_type(descriptor: Descriptor) -> EventType:
 
 def _events() -> Iterator[EventType]:
     for file in _files():
-        for descriptor in cast("Mapping[str, Descriptor]", file.message_types_by_name).values():
+        for descriptor in file.message_types_by_name.values():
             if descriptor.GetOptions().HasExtension(event_option):
                 yield _event_type(descriptor)
 
@@ -99,7 +102,9 @@ def of(message: Message | type[Message]) -> EventType:
     cls = message if isinstance(message, type) else type(message)
     found = _BY_CLASS.get(cls)
     if found is None:
-        raise TypeError(f"{cls.DESCRIPTOR.full_name} is not an event: its proto lacks the option holdtrue.options.v1.event")
+        raise TypeError(
+            f"{cls.DESCRIPTOR.full_name} is not an event: its proto lacks the option holdtrue.options.v1.event"
+        )
     return found
 
 

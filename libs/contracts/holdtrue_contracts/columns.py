@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from itertools import pairwise
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
 from holdtrue_contracts.common.v1.columns_pb2 import Column, ElementType, TextColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import DTypeLike, NDArray
 
 _TYPES = MappingProxyType(
     {
@@ -42,7 +46,7 @@ def pack(array: NDArray[Any]) -> Column:
 
 
 def unpack(column: Column, dtype: DTypeLike, ndim: int) -> NDArray[Any]:
-    """Return the column as a read-only array over its bytes; raises MalformedColumn if it is of another type or shape."""
+    """Return the column as a read-only array over its bytes; raises MalformedColumn for another type or shape."""
     expected = np.dtype(dtype).newbyteorder("<")
     actual = _TYPES.get(column.dtype)
     if actual != expected:
@@ -73,10 +77,10 @@ def unpack_texts(column: TextColumn) -> list[str]:
         raise MalformedColumn(f"offsets: expected a multiple of 4 bytes, got {len(column.offsets)}")
     offsets: list[int] = np.frombuffer(column.offsets, _OFFSET).tolist()
     data = column.data
-    if offsets[0] != 0 or offsets[-1] != len(data) or any(a > b for a, b in zip(offsets, offsets[1:], strict=False)):
+    if offsets[0] != 0 or offsets[-1] != len(data) or any(a > b for a, b in pairwise(offsets)):
         raise MalformedColumn(f"offsets: expected to rise from 0 to {len(data)}, got {offsets[0]} … {offsets[-1]}")
     try:
-        return [data[a:b].decode() for a, b in zip(offsets, offsets[1:], strict=False)]
+        return [data[a:b].decode() for a, b in pairwise(offsets)]
     except UnicodeDecodeError as error:
         raise MalformedColumn(f"texts: expected UTF-8, got {error.object[error.start : error.end]!r}") from error
 

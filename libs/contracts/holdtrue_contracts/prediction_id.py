@@ -101,13 +101,14 @@ def _request_table() -> Tails:
     return np.stack([_span(_basis(bits)) for bits in positions])
 
 
-_ROWS, _SLOTS, _CELLS, _SCORES = _field(_ROW, 16), _field(_SLOT, 14), _field(_CLASS, 12), _field(_CODE, 12)
+_ROWS, _SLOTS, _SEGMENTS = _field(_ROW, 16), _field(_SLOT, 14), _field(_SEGMENT, 6)
+_CLASSES, _SCORES = _field(_CLASS, 6), _field(_CODE, 12)
 _REQUESTS = _request_table()
 _REQUEST_BYTES: list[list[int]] = _REQUESTS.tolist()
 _POSITIONS = np.arange(_REQUEST_LENGTH)
 
 
-def tails(  # noqa: PLR0913  the fields of a tail
+def tails(  # noqa: PLR0913, PLR0917  the fields of a tail
     request_id: bytes,
     rows: int | NDArray[Any],
     slot: int,
@@ -126,7 +127,7 @@ def tails(  # noqa: PLR0913  the fields of a tail
     return rows_part ^ _cell_entries(slot, segments, classes, codes) ^ np.uint64(constant)
 
 
-def tails_of_requests(  # noqa: PLR0913  the fields of a tail
+def tails_of_requests(  # noqa: PLR0913, PLR0917  the fields of a tail
     request_ids: NDArray[np.uint8],
     counts: NDArray[Any],
     slot: int,
@@ -208,7 +209,7 @@ def verify(prediction_id: PredictionId, id_key: int) -> bool:
     """Return whether the check fits the request id, the fields and the deployment's key."""
     tail = prediction_id.tail
     expected = (
-        int(_ROWS[tail.row] ^ _SLOTS[tail.slot] ^ _CELLS[tail.segment << 6 | tail.class_] ^ _SCORES[tail.code])
+        int(_ROWS[tail.row] ^ _SLOTS[tail.slot] ^ _SEGMENTS[tail.segment] ^ _CLASSES[tail.class_] ^ _SCORES[tail.code])
         ^ _request_check(prediction_id.request_id)
         ^ _key_bits(id_key)
     )
@@ -230,7 +231,7 @@ def _row_entries(rows: int | NDArray[Any]) -> Tails:
         if not 0 <= rows <= MAX_ROWS:
             raise ValueError(f"rows of a request: expected 0 to {MAX_ROWS}, got {rows}")
         return _ROWS[:rows]
-    return _ROWS[_below(rows, MAX_ROWS, "row numbers")]
+    return _entries(_ROWS, rows, "row numbers")
 
 
 def _cell_entries(
@@ -238,14 +239,18 @@ def _cell_entries(
 ) -> Tails:
     if not 0 <= slot < MAX_SLOTS:
         raise ValueError(f"revision slot: expected 0 to {MAX_SLOTS - 1}, got {slot}")
-    cells = _below(segments, 64, "segment cells").astype(np.intp) << 6 | _below(classes, 64, "classes")
-    return _CELLS[cells] ^ _SCORES[_below(codes, CODES, "score codes")] ^ _SLOTS[slot]
+    cells = _entries(_SEGMENTS, segments, "segment cells") ^ _entries(_CLASSES, classes, "classes")
+    return cells ^ _entries(_SCORES, codes, "score codes") ^ _SLOTS[slot]
 
 
-def _below(values: NDArray[Any], limit: int, what: str) -> NDArray[Any]:
-    if values.size and not (values.min() >= 0 and values.max() < limit):
-        raise ValueError(f"{what}: expected 0 to {limit - 1}, got {values.min()} to {values.max()}")
-    return values
+def _entries(table: Tails, values: NDArray[Any], what: str) -> Tails:
+    """Return the table's entry for each value; numpy's own bounds check sees the ones that do not fit."""
+    try:
+        return table[
+            values.astype(np.uint64, copy=False)
+        ]  # unsigned: a negative number is out of bounds, not from the end
+    except IndexError as error:
+        raise ValueError(f"{what}: expected 0 to {len(table) - 1}, got {values.min()} to {values.max()}") from error
 
 
 def _request_check(request_id: bytes) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -28,7 +28,7 @@ _log = structlog.stdlib.get_logger("holdtrue.rpc")
 
 
 def actor_of(context: ServicerContext) -> Actor:
-    """Return who calls: as the metadata say, or `anonymous`; raises InvalidArgument for metadata that cannot be read."""
+    """Return who calls, as the metadata say, or `anonymous`; raises InvalidArgument where they cannot be read."""
     for key, value in context.invocation_metadata() or ():
         if key == METADATA_KEY:
             return _read_actor(value if isinstance(value, bytes) else value.encode())
@@ -49,27 +49,24 @@ class Interceptor(grpc.aio.ServerInterceptor):
         """Keep the event that the server sets when it stops."""
         self._stopping = stopping
 
-    async def intercept_service(
+    async def intercept_service(  # pyright: ignore[reportIncompatibleMethodOverride]  any method, not one pair of types
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        """Return the method's handler, wrapped."""
+    ) -> Any:  # noqa: ANN401
+        """Return the method's handler, wrapped; None for a method that nobody has."""
         handler = await continuation(handler_call_details)
-        method = handler_call_details.method
         if handler is None:
-            return handler
-        codec = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
-        }
+            return None
+        method = handler_call_details.method
+        codec = handler.request_deserializer, handler.response_serializer
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(_unary(method, handler.unary_unary), **codec)
+            return grpc.unary_unary_rpc_method_handler(_unary(method, handler.unary_unary), *codec)
         if handler.stream_unary:
-            return grpc.stream_unary_rpc_method_handler(_unary(method, handler.stream_unary), **codec)
+            return grpc.stream_unary_rpc_method_handler(_unary(method, handler.stream_unary), *codec)
         if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(self._stream(method, handler.unary_stream), **codec)
-        return grpc.stream_stream_rpc_method_handler(self._stream(method, handler.stream_stream), **codec)
+            return grpc.unary_stream_rpc_method_handler(self._stream(method, handler.unary_stream), *codec)
+        return grpc.stream_stream_rpc_method_handler(self._stream(method, handler.stream_stream), *codec)
 
     def _stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
         async def answer(request: Any, context: ServicerContext) -> None:  # noqa: ANN401  any message
@@ -91,8 +88,8 @@ def _unary(method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..
     return answer
 
 
-async def _write_all(answers: Any, context: ServicerContext) -> None:  # noqa: ANN401  generator or coroutine
-    if not isinstance(answers, AsyncIterator):
+async def _write_all(answers: AsyncIterator[Any] | Awaitable[None], context: ServicerContext) -> None:
+    if isinstance(answers, Awaitable):
         await answers  # a servicer that writes to the context by itself
         return
     async for answer in answers:
@@ -114,7 +111,7 @@ async def _until(stopping: asyncio.Event, work: Awaitable[None]) -> None:
 
 
 @asynccontextmanager
-async def _surrounded(method: str, context: ServicerContext) -> AsyncIterator[None]:
+async def _surrounded(method: str, context: ServicerContext) -> AsyncGenerator[None]:
     """Bind the actor to the log, turn errors into statuses, count the call and its time."""
     started = time.perf_counter()
     code = grpc.StatusCode.OK
@@ -130,7 +127,7 @@ async def _surrounded(method: str, context: ServicerContext) -> AsyncIterator[No
     except HoldtrueError as error:
         code = error.code
         await _abort(context, error)
-    except Exception:
+    except Exception:  # noqa: BLE001  it is logged and the caller gets its id
         code = grpc.StatusCode.INTERNAL
         await _abort(context, _hidden(method))
     finally:

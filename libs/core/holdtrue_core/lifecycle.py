@@ -11,9 +11,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 import structlog
 import uvloop
@@ -21,6 +20,9 @@ import uvloop
 from holdtrue_core import settings as settings_module
 from holdtrue_core.settings import ServiceSettings, SettingsError
 from holdtrue_core.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -140,7 +142,7 @@ class _Life:
             for part in await build():
                 await part.start()
                 self._running.append((part, group.create_task(self._watch(part), name=part.name)))
-        except Exception:
+        except Exception:  # noqa: BLE001  whatever a part raises ends the service
             self._fail("the service did not start", None)
             return
         await self._announce(ready=True)
@@ -149,7 +151,7 @@ class _Life:
     async def _watch(self, part: Part) -> None:
         try:
             await part.run()
-        except Exception:
+        except Exception:  # noqa: BLE001  whatever a part raises ends the service
             self._fail("a part failed", part)
             return
         if not self._stopping.is_set():
@@ -161,7 +163,7 @@ class _Life:
         for part, task in reversed(self._running):
             try:
                 await part.stop()
-            except Exception:
+            except Exception:  # noqa: BLE001  whatever a part raises ends the service
                 self._fail("a part did not stop well", part)
                 task.cancel()
             await asyncio.wait([task])

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
-from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 from holdtrue_contracts.actor import METADATA_KEY, Actor
 
+from holdtrue_core import health
+from holdtrue_core.health import check_health
 from holdtrue_core.interceptors import Interceptor, ServicerContext, actor_of
-from holdtrue_core.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from google.protobuf.descriptor import FileDescriptor
+
+    from holdtrue_core.settings import ServiceSettings
 
 __all__ = [
     "GrpcServer",
@@ -75,17 +79,17 @@ class GrpcServer:
         self._limit = max_message_bytes
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
-        self._health = health_aio.HealthServicer()
+        self._health = health.Health(servicer.service for servicer in servicers)
         self.port = 0
         """The port that is bound, after the start."""
 
     async def start(self) -> None:
         """Bind and answer calls, as not yet ready; raises RuntimeError where the port is taken."""
         self._server = grpc.aio.server(interceptors=[Interceptor(self._stopping)], options=_options(self._limit))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._health.add_to(self._server)
         for servicer in self._servicers:
             servicer.add(servicer.servicer, self._server)
-        names = ["grpc.health.v1.Health", reflection.SERVICE_NAME, *(s.service for s in self._servicers)]
+        names = [health.SERVICE, reflection.SERVICE_NAME, *(s.service for s in self._servicers)]
         reflection.enable_server_reflection(names, self._server)
         await self.announce(ready=False)
         self.port = self._server.add_insecure_port(self._address)
@@ -104,9 +108,7 @@ class GrpcServer:
 
     async def announce(self, *, ready: bool) -> None:
         """Say whether the service may be used."""
-        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", *(servicer.service for servicer in self._servicers)):
-            await self._health.set(name, status)
+        await self._health.announce(ready=ready)
 
 
 def channel(address: str, *reads: FileDescriptor) -> grpc.aio.Channel:
@@ -118,17 +120,6 @@ def channel(address: str, *reads: FileDescriptor) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(
         address, options=[*_options(MAX_MESSAGE_BYTES), ("grpc.service_config", _config(reads))]
     )
-
-
-async def check_health(address: str, timeout: float, service: str = "") -> bool:  # noqa: ASYNC109  one call, one number
-    """Return whether the server at `host:port` says within `timeout` seconds that it serves."""
-    async with grpc.aio.insecure_channel(address) as connection:
-        stub = health_pb2_grpc.HealthStub(connection)
-        try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
-        except grpc.aio.AioRpcError:
-            return False
-        return answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def as_actor(actor: Actor) -> tuple[tuple[str, str], ...]:
