@@ -50,7 +50,7 @@ _CONTENTS = {
 _LENGTH = struct.Struct("<I")
 
 
-class MalformedTensor(ValueError):  # noqa: N818  it names what is wrong, like the other errors of malformed input
+class MalformedTensor(ValueError):
     """A tensor's elements do not agree with its datatype and shape; the text says what was expected and what came."""
 
 
