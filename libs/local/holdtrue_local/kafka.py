@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import os
 import shutil
-import signal
-import socket
 import struct
 import subprocess
 import uuid
 from typing import TYPE_CHECKING
 
+from .errors import StartError
+from .home import private_dir
 from .jars import kafka_jars
 from .java import find_java
-from .processes import StartError, free_port, kill, spawn, stop, tail, tethered, until
+from .processes import Program, free_port, tethered
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 # Small heap, one quick compiler: 160 MB resident and ready 1.5 s after the start.
-_JVM = ("-Xms96m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
-_LOGGING = (
+_JVM = (
+    "-Xms96m",
+    "-Xmx256m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss",
 )
@@ -51,10 +54,8 @@ _SETTINGS = {
 }
 
 
-class Kafka:
-    """One broker on one data folder. `start`, `stop` and `kill` may follow each other in any order.
-
-    Safe against kill -9 of itself; with one broker not against loss of power.
+class Kafka(Program):
+    """One broker on one data folder. Safe against kill -9 of itself; with one broker not against loss of power.
 
     Attributes:
         data: The broker's own folder; made by the first `start`.
@@ -64,78 +65,56 @@ class Kafka:
     def __init__(self, data: Path, *, port: int | None = None) -> None:
         """Name the folder and the port (a free one by default)."""
         self.data = data.absolute()
-        self.log = self.data.parent / "logs" / f"{self.data.name}.log"
+        super().__init__("kafka", self.data.parent / "logs" / f"{self.data.name}.log")
         self._port = port or free_port()
         self.bootstrap = f"127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._run = self.data.parent / "run"
+        self._java: list[str] = []
 
-    @property
-    def pid(self) -> int | None:
-        """The broker's process id while it runs."""
-        return self._process.pid if self._process and self._process.poll() is None else None
-
-    async def start(self) -> None:
-        """Format the folder when it is new, start the broker, return when it serves.
+    def prepare(self) -> None:
+        """Fetch what is missing, format a new folder: in a draft that is renamed, so that half of one is never used.
 
         Raises:
-            StartError: with the last lines of the broker's log.
-            JarError, JavaError: something is missing and cannot be downloaded.
+            StartError: something is missing and cannot be downloaded.
         """
-        self._format()
-        properties = self._write_properties(self.data, self.data.parent / f"{self.data.name}.properties")
-        argv = tethered([*_java(), "kafka.Kafka", str(properties)], signal.SIGKILL)
-        self._process = spawn(argv, log=self.log)
-        try:
-            await until(self._serves, self._process, seconds=60, what="Kafka")
-        except StartError as error:
-            await self.kill()
-            raise StartError(f"{error}; {self.log} ends with:\n{tail(self.log)}") from None
-
-    async def stop(self) -> None:
-        """Controlled shutdown: the log is flushed and closed."""
-        if self._process:
-            await stop(self._process, signal.SIGTERM, grace=20)
-
-    async def kill(self) -> None:
-        """Kill -9 the broker, as a crash would."""
-        if self._process:
-            await kill(self._process)
-
-    def _format(self) -> None:
+        self._java = [str(find_java(self.say)), *_JVM, "-cp", str(kafka_jars(self.say) / "*")]
+        private_dir(self._run)
         if (self.data / "meta.properties").exists():
             return
         draft = self.data.with_name(f"{self.data.name}.new")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        properties = self._write_properties(draft, draft / "format.properties")
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = [*_java(), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        command = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", self._write_properties(draft)]
+        done = subprocess.run(tethered([*self._java, *command]), check=False, capture_output=True, text=True)
         if done.returncode != 0:
             raise StartError(f"Kafka could not create {self.data}: {done.stderr.strip() or done.stdout.strip()}")
-        properties.unlink()
         draft.rename(self.data)
 
-    def _write_properties(self, log_dir: Path, path: Path) -> Path:
+    def command(self) -> list[str]:
+        """Java with the broker and its properties."""
+        return tethered([*self._java, "kafka.Kafka", self._write_properties(self.data)])
+
+    async def ready(self) -> bool:
+        """Ask the broker for its metadata: it is ready when it names itself as one that lives."""
+        try:
+            async with asyncio.timeout(1):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                writer.write(_METADATA_REQUEST)
+                _size, _correlation, brokers = struct.unpack(">iii", await reader.readexactly(12))
+                writer.close()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return False
+        return brokers > 0
+
+    def _write_properties(self, log_dir: Path) -> str:
+        """Write the settings, with a new port for the controller, which only this process ever calls."""
         controller = f"127.0.0.1:{free_port()}"
         addresses = {
             "log.dirs": str(log_dir),
             "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{controller}",
             "controller.quorum.voters": f"1@{controller}",
         }
+        path = self._run / f"{log_dir.name}.properties"
         path.write_text("".join(f"{name}={value}\n" for name, value in (_SETTINGS | addresses).items()))
-        return path
-
-    def _serves(self) -> bool:
-        """Ask the broker for its metadata: it is ready when it names itself as one that lives."""
-        try:
-            with socket.create_connection(("127.0.0.1", self._port), timeout=1) as connection:
-                connection.sendall(_METADATA_REQUEST)
-                answer = connection.recv(12)
-        except OSError:
-            return False
-        return len(answer) == 12 and struct.unpack(">iii", answer)[2] > 0  # noqa: PLR2004  size, correlation, brokers
-
-
-def _java() -> list[str]:
-    return [str(find_java()), *_JVM, *_LOGGING, "-cp", os.fspath(kafka_jars() / "*")]
+        return str(path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import tomllib
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .install import find_uv, own_projects, say
+from .install import ROOT, find_uv, own_projects, say
 from .jars import lock_jars
 
-ROOT = Path(__file__).parents[3]
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _UNIVERSAL = ("--universal", "--python-version", "3.11", "--generate-hashes", "--quiet")
 
 

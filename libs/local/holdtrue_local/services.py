@@ -1,0 +1,129 @@
+"""The services of the platform: their ports, and the settings that each is given."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import StartError
+from .processes import free_port, is_free
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service as the platform sees it.
+
+    Attributes:
+        name: Also the name of its schema and role; its settings begin with `HOLDTRUE_<NAME>_`.
+        ports: Default port by kind: `grpc`, `http`, `metrics`.
+        folders: Settings that name a folder, and the folder below the data folder.
+        database: Whether it owns a schema.
+    """
+
+    name: str
+    ports: Mapping[str, int]
+    folders: Mapping[str, str]
+    database: bool = True
+
+    def variable(self, setting: str) -> str:
+        """The environment variable of a setting."""
+        return f"HOLDTRUE_{self.name}_{setting}".upper()
+
+    def command(self) -> list[str]:
+        """The production entry point."""
+        return [sys.executable, "-m", f"holdtrue_{self.name}"]
+
+
+_KAFKA_PORT = 9092
+_BLOBS = {"blobs": "blobs"}
+_LAKE = {"lake": "lake"}
+SERVICES = (
+    Service("registry", {"grpc": 5001, "http": 5000, "metrics": 6001}, _BLOBS | _LAKE),
+    Service("trainer", {"grpc": 5002, "metrics": 6002}, _BLOBS | _LAKE),
+    Service("deployer", {"grpc": 5003, "metrics": 6003}, {}),
+    Service("monitor", {"grpc": 5004, "metrics": 6004}, _BLOBS),
+    Service(
+        "inference", {"grpc": 8001, "http": 8000, "metrics": 8002}, _BLOBS | {"cache": "inference"}, database=False
+    ),
+    Service("console", {"http": 8080, "metrics": 9080}, {}, database=False),
+)
+
+Ports = dict[str, dict[str, int]]
+
+
+def choose(names: Sequence[str]) -> list[Service]:
+    """The services of these names, all of them when there is none.
+
+    Raises:
+        StartError: a name that is no service.
+    """
+    known = {service.name: service for service in SERVICES}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise StartError(f"there is no service {unknown[0]!r}; the services are {', '.join(known)}")
+    return [service for service in SERVICES if not names or service.name in names]
+
+
+def choose_ports(services: Sequence[Service], *, free: bool) -> Ports:
+    """The ports of each service: as its environment variable says, otherwise the default or any free one."""
+
+    def port(service: Service, kind: str, default: int) -> int:
+        wished = os.environ.get(service.variable(f"{kind}_port"))
+        if wished is not None:
+            return int(wished)
+        return free_port() if free else default
+
+    return {s.name: {kind: port(s, kind, default) for kind, default in s.ports.items()} for s in services}
+
+
+def kafka_port(*, free: bool) -> int:
+    """The port of our own Kafka: `HOLDTRUE_KAFKA_PORT`, otherwise Kafka's usual one or any free one."""
+    wished = os.environ.get("HOLDTRUE_KAFKA_PORT")
+    if wished is not None:
+        return int(wished)
+    return free_port() if free else _KAFKA_PORT
+
+
+def check_ports(services: Sequence[Service], ports: Ports) -> None:
+    """Make sure that every port can be had.
+
+    Raises:
+        StartError: which is taken, by whom, and what to do.
+    """
+    for service in services:
+        for kind, port in ports[service.name].items():
+            if not is_free(port):
+                raise StartError(
+                    f"port {port} ({service.name}, {kind}) is taken by {owner(port)}; end that program, set "
+                    f"{service.variable(f'{kind}_port')} to another port, or let the platform choose: --ports free"
+                )
+
+
+def owner(port: int) -> str:
+    """Who listens on a port, as well as we may know."""
+    import psutil  # noqa: PLC0415  only the unlucky need it
+
+    for connection in psutil.net_connections("tcp"):
+        if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+            if connection.pid is None:
+                return "a process of another user"
+            return f"pid {connection.pid} ({' '.join(psutil.Process(connection.pid).cmdline()[:3])})"
+    return "a process that we may not see"
+
+
+def environment(
+    service: Service, data: Path, ports: Mapping[str, int], *, kafka: str, postgres: str | None
+) -> dict[str, str]:
+    """The settings of one service, beside what our own environment already says."""
+    settings = {f"{kind}_port": str(port) for kind, port in ports.items()}
+    settings |= {setting: str(data / folder) for setting, folder in service.folders.items()}
+    settings |= {"kafka": kafka, "instance_id": service.name}
+    if postgres is not None:
+        settings["postgres_dsn"] = postgres
+    return {service.variable(setting): value for setting, value in settings.items()}
