@@ -7,7 +7,7 @@ Two encodings come in (Arrow IPC stream, JSON lines); both end as the same `Colu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import numpy as np
@@ -53,7 +53,7 @@ class Columns:
     names: frozenset[str]
     present: Callable[[str], Mask]
     typed: Callable[[str, str], tuple[pa.Array, Mask]]
-    plain: Callable[[str], pa.Array | list[Any]]
+    plain: Callable[[str], pa.ChunkedArray | list[Any]]
     raw: Callable[[int], bytes]
     faults: list[Fault] = field(default_factory=list[Fault])
 
@@ -91,7 +91,8 @@ def read_arrow(payload: bytes) -> Columns:
 def _read_stream(payload: bytes) -> pa.Table:
     try:
         with pa.ipc.open_stream(pa.py_buffer(payload)) as reader:
-            batches, rows, size = [], 0, 0
+            batches: list[pa.RecordBatch] = []
+            rows = size = 0
             for batch in reader:
                 rows, size = rows + batch.num_rows, size + batch.nbytes
                 if rows > MOST_ROWS or size > MOST_BYTES:
@@ -177,14 +178,14 @@ def read_json_lines(payload: bytes) -> Columns:
 
 def _record(row: int, line: bytes, faults: list[Fault]) -> Mapping[str, Any]:
     try:
-        record = msgspec.json.decode(line)
+        record: Any = msgspec.json.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         faults.append(Fault(row, Code.MALFORMED, "", "one JSON object a line", str(error)))
         return {}
     if not isinstance(record, dict):
         faults.append(Fault(row, Code.MALFORMED, "", "one JSON object a line", f"a JSON {type(record).__name__}"))
         return {}
-    return record
+    return cast("dict[str, Any]", record)
 
 
 def _is_int64(value: object) -> bool:

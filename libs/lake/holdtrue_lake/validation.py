@@ -35,7 +35,7 @@ AHEAD = timedelta(minutes=5)
 """An event may claim to be this much later than its ingestion; what lies beyond is set back to it."""
 _TIME_KIND = "seconds since 1970 or an ISO 8601 time"
 _LATEST_S = 253_402_300_799  # the last second of the year 9999
-_READERS: dict[int, Callable[[bytes], Columns]] = {
+_READERS: dict[RecordFormat.ValueType, Callable[[bytes], Columns]] = {
     RECORD_FORMAT_ARROW: read_arrow,
     RECORD_FORMAT_JSON_LINES: read_json_lines,
 }
