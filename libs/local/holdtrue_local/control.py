@@ -1,7 +1,7 @@
 """Find the running platform of a data folder, and ask it how it is.
 
-`up` holds a lock on `<data>/run/up.lock` as long as it lives, whatever ends it, and answers every connection to
-`<data>/run/control.sock` with its status as JSON. Nothing heavy is imported here: `status` has to be quick.
+`up` holds a lock on `<data>/run/up/lock` as long as it lives, whatever ends it, and answers every connection to
+`<data>/run/up/control.sock` with its status as JSON. Nothing heavy is imported here: `status` has to be quick.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _TRIES = 5  # somebody who only looks (`running`) holds the lock for a moment, t
 
 
 def run_dir(data: Path) -> Path:
-    """Sockets, locks and other things of the running platform."""
-    return socket_dir(data / "run")
+    """Where the running platform keeps its lock and its socket."""
+    return socket_dir(data / "run" / "up")
 
 
 def control_socket(data: Path) -> Path:
@@ -40,7 +40,7 @@ def claim(data: Path) -> TextIOWrapper:
     Raises:
         AlreadyRunningError: it is somebody else's.
     """
-    lock = (private_dir(run_dir(data)) / "up.lock").open("a+")
+    lock = (private_dir(run_dir(data)) / "lock").open("a+")
     for _ in range(_TRIES):
         if _lock(lock, fcntl.LOCK_EX):
             break
@@ -59,7 +59,7 @@ def claim(data: Path) -> TextIOWrapper:
 
 def running(data: Path) -> int | None:
     """The process id of the `up` that holds the data folder, None when there is none."""
-    path = run_dir(data) / "up.lock"
+    path = run_dir(data) / "lock"
     if not path.exists():
         return None
     with path.open() as lock:

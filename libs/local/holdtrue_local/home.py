@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .privileges import launcher
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -18,9 +20,14 @@ _LONGEST_SOCKET_FOLDER = 85  # bytes; the kernel allows 107 for a socket's whole
 
 
 def home() -> Path:
-    """The platform's own folder, also the data folder of `up`: `HOLDTRUE_HOME`, or `~/.local/share/holdtrue`."""
+    """The platform's own folder, also the data folder of `up`: `HOLDTRUE_HOME`, or `~/.local/share/holdtrue`.
+
+    For a root who cannot have a user namespace it is `/var/lib/holdtrue`: nobody cannot reach root's home.
+    """
     chosen = os.environ.get("HOLDTRUE_HOME")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".local" / "share" / "holdtrue"
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path("/var/lib/holdtrue") if launcher() == "setpriv" else Path.home() / ".local" / "share" / "holdtrue"
 
 
 def cache_path(kind: str, lock: Path) -> Path:
@@ -36,7 +43,7 @@ def cached(kind: str, lock: Path, fetch: Callable[[Path], None], say: Callable[[
     """
     folder = cache_path(kind, lock)
     if not folder.exists():
-        say(f"downloading {kind}, once")
+        say(f"fetching {kind}, once")
         with exclusive(folder.with_name(f"{kind}.lock")):
             if not folder.exists():
                 draft = folder.with_name(f"{folder.name}.new")

@@ -11,7 +11,6 @@ import uuid
 from typing import TYPE_CHECKING
 
 from .errors import StartError
-from .home import private_dir
 from .jars import kafka_jars
 from .java import find_java
 from .processes import Program, free_port, tethered
@@ -78,7 +77,7 @@ class Kafka(Program):
             StartError: something is missing and cannot be downloaded.
         """
         self._java = [str(find_java(self.say)), *_JVM, "-cp", str(kafka_jars(self.say) / "*")]
-        private_dir(self._run)
+        self._run.mkdir(parents=True, exist_ok=True)
         if (self.data / "meta.properties").exists():
             return
         draft = self.data.with_name(f"{self.data.name}.new")

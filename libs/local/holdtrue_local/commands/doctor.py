@@ -15,7 +15,7 @@ from holdtrue_local import control, data_folder, services
 from holdtrue_local.errors import StartError
 from holdtrue_local.jars import is_cached
 from holdtrue_local.java import OLDEST, java_version
-from holdtrue_local.postgres import binary, default_launcher
+from holdtrue_local.privileges import launcher
 
 from .common import Exit, chosen
 
@@ -62,7 +62,7 @@ def examine(data: Path) -> list[Finding]:
         ("ports", lambda: "taken by the platform itself" if pid else _ports()),
         ("java", _java),
         ("kafka", lambda: "downloaded" if is_cached() else "will be downloaded at the first start (43 MB)"),
-        ("postgres", lambda: f"{binary('postgres')} ({default_launcher()})"),
+        ("postgres", lambda: f"18, run as {launcher()}"),
         ("platform", lambda: running),
     ]
     return [_find(name, look) for name, look in checks]

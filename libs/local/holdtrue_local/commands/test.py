@@ -24,7 +24,7 @@ _NO_TESTS = 5  # pytest's exit status when nothing was selected
 _WORKERS = 2
 
 
-def test(*paths: Path, long: Annotated[bool, Parameter(negative=())] = False) -> None:
+def prove(*paths: Path, long: Annotated[bool, Parameter(negative=())] = False) -> None:
     """Check format, lint, types, import rules and protos, then run all tests; with PATHS only the tests there.
 
     Tests run side by side, except those marked `serial`, which run afterwards, one at a time.
