@@ -6,14 +6,16 @@ It is stored as a blob of canonical JSON; its sha256 names the version everywher
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import msgspec
 import numpy as np
-from holdtrue_stats.arrays import Float32s
 
 from holdtrue_models.errors import MalformedModel
-from holdtrue_models.signature import Signature
+from holdtrue_models.signature import Signature  # noqa: TC001 - read by msgspec at run time
+
+if TYPE_CHECKING:
+    from holdtrue_stats.arrays import Float32s
 
 Kind = Literal["onnx", "skops"]
 ScoreMap = Literal["identity", "logit"]

@@ -7,14 +7,16 @@ the runtime nor the onnx package sees the bytes before they have passed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 from holdtrue_models.errors import MalformedModel, UnsafeModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 Skeleton = Any  # a message of the pool below, whose classes exist only at run time
 

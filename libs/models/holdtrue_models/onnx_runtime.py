@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Protocol, cast
+import importlib
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import onnxruntime
-from holdtrue_stats.arrays import Float32s
 
 from holdtrue_models.errors import MalformedModel, ParityError, UnsafeModel, UnsupportedModel, WrongInput
-from holdtrue_models.manifest import Manifest
 from holdtrue_models.onnx_limits import STANDARD, OnnxLimits, check_onnx
-from holdtrue_models.signature import Signature
+
+if TYPE_CHECKING:
+    from holdtrue_stats.arrays import Float32s
+
+    from holdtrue_models.manifest import Manifest
+    from holdtrue_models.signature import Signature
 
 INPUT = "X"
 PROBABILITIES = "probabilities"
@@ -95,7 +100,7 @@ def _check_supported(manifest: Manifest) -> None:
 
 
 def _session(data: bytes, signature: Signature) -> Session:
-    runtime = cast("Any", onnxruntime)
+    runtime = _runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -109,6 +114,13 @@ def _session(data: bytes, signature: Signature) -> Session:
         signature,
     )
     return session
+
+
+@cache
+def _runtime() -> Any:  # noqa: ANN401 - it carries no types
+    """ONNX Runtime; by default its import writes a device id and sends telemetry to its maker."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    return importlib.import_module("onnxruntime")
 
 
 def _check_tensors(

@@ -6,22 +6,26 @@ The source is kept as skops, which holds no code; ONNX float32 is served, after 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import onnx
 import skl2onnx
 import skops.io
-from holdtrue_stats.arrays import Float32s, Floats
 from skl2onnx.common.data_types import FloatTensorType
 
 from holdtrue_models.canonical import canonical_digest
 from holdtrue_models.errors import ParityError, UnsupportedModel
 from holdtrue_models.manifest import CheckRows, File, Kind, Manifest, Matrix, ScoreMap
 from holdtrue_models.onnx_runtime import INPUT, TOLERANCE, OnnxModel, load_onnx
-from holdtrue_models.signature import Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from holdtrue_stats.arrays import Float32s, Floats
+
+    from holdtrue_models.signature import Signature
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 PARITY_ROWS = 1_000
