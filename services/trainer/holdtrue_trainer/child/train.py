@@ -1,0 +1,169 @@
+"""One run from its input files to its output files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from holdtrue_models.manifest import Manifest
+from holdtrue_models.onnx_runtime import OnnxModel, load_onnx
+from holdtrue_models.package import Package, export
+from holdtrue_models.signature import Signature
+
+from holdtrue_trainer.child import data, exchange
+from holdtrue_trainer.child.exchange import Job, Judged, Stage, Success
+from holdtrue_trainer.child.fit import fit
+from holdtrue_trainer.child.profile import Reference, importances
+from holdtrue_trainer.domain.evaluation import Evaluation, Scored, cells, evaluate
+from holdtrue_trainer.domain.recipe import Recipe, parse
+from holdtrue_trainer.domain.split import DataError, Split, by_digest, by_time, window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from holdtrue_stats.arrays import Float32s
+
+    from holdtrue_trainer.child.data import Rows
+
+PINNED = ("scikit-learn", "numpy", "scipy", "skl2onnx", "onnx", "onnxruntime", "skops", "holdtrue-trainer")
+
+
+def train(folder: Path, announce: Callable[[Stage], None]) -> Success:
+    """Do the job of this folder and leave the files of OUTPUTS. Raises DataError, RecipeError or ModelError."""
+    announce("loading")
+    job = exchange.decode_job((folder / exchange.JOB).read_bytes())
+    recipe = parse(job.recipe)
+    training, holdout = _divide(data.load(folder / exchange.DATA, job, recipe), job, recipe)
+    announce("training")
+    fitted = fit(recipe, training, job.seed)
+    signature = Signature.binary(training.columns, training.classes, fitted.threshold)
+    package = export(fitted.classifier, signature, holdout.x, job.seed)
+    announce("evaluating")
+    champion = _score_champion(folder, job, holdout)
+    reference = _judge(package.model, holdout, job.seed)
+    announce("packing")
+    manifest = _write(folder, package, reference, job)
+    return _success(job, training, reference, champion, manifest)
+
+
+def _divide(rows: Rows, job: Job, recipe: Recipe) -> tuple[Rows, Rows]:
+    """Return the rows to train on and those of the hold-out, which the champion has not seen."""
+    used = rows.take(window(rows.times, job.from_ns, job.last_rows))
+    if not len(used):
+        raise DataError("no labelled row is late enough for this run; publish newer rows")
+    split = _split(used, job, recipe.holdout.share)
+    training, holdout = used.take(split.train), used.take(split.holdout)
+    if job.ordered:
+        holdout = holdout.take(holdout.times > job.champion_seen_ns)
+    if not len(training) or not len(holdout):
+        raise DataError(
+            f"{len(used)} labelled rows give {len(training)} to train on and {len(holdout)} for the hold-out that the "
+            f"champion was not trained on; publish more rows, or change `holdout.share` in the recipe"
+        )
+    return training, holdout
+
+
+def _split(rows: Rows, job: Job, share: float) -> Split:
+    return by_time(rows.times, share) if job.ordered else by_digest(rows.x, rows.y, share)
+
+
+def _judge(model: OnnxModel, holdout: Rows, seed: int) -> Reference:
+    scored = _score(model, holdout.x)
+    share = importances(lambda x: _score(model, x).score, holdout, seed)
+    return Reference(holdout, scored, evaluate(scored, holdout.y), share, _threshold(model))
+
+
+def _score(model: OnnxModel, x: Float32s) -> Scored:
+    return Scored.of(model.run(x)[:, 1].astype(np.float64), _threshold(model))
+
+
+def _threshold(model: OnnxModel) -> float:
+    """The threshold of a binary model, which always has one."""
+    return cast("float", model.signature.threshold)
+
+
+def _score_champion(folder: Path, job: Job, holdout: Rows) -> Scored | None:
+    """Score the champion by its own file; None if there is none or the rows lack one of its columns."""
+    if not job.champion_version:
+        return None
+    manifest = Manifest.from_bytes((folder / exchange.CHAMPION_MANIFEST).read_bytes())
+    names = [column.name for column in holdout.columns]
+    if not set(manifest.signature.names) <= set(names):
+        return None
+    model = load_onnx((folder / exchange.CHAMPION_MODEL).read_bytes(), manifest)
+    return _score(model, np.ascontiguousarray(holdout.x[:, [names.index(name) for name in manifest.signature.names]]))
+
+
+def _write(folder: Path, package: Package, reference: Reference, job: Job) -> Manifest:
+    profile = reference.profile().SerializeToString(deterministic=True)
+    names = package.model.signature.names
+    manifest = package.manifest(
+        score_map=reference.score_map,
+        importances=dict(zip(names, reference.importances.tolist(), strict=True)),
+        pins=_pins(job, folder),
+        reference_profile=hashlib.sha256(profile).hexdigest(),
+    )
+    files: Mapping[str, bytes] = {
+        exchange.SKOPS: package.files["skops"],
+        exchange.ONNX: package.files["onnx"],
+        exchange.PROFILE: profile,
+        exchange.MANIFEST: manifest.to_bytes(),
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return manifest
+
+
+def _pins(job: Job, folder: Path) -> dict[str, str]:
+    """Return what a later run must have in common with this one to give the same model."""
+    return {name: version(name) for name in PINNED} | {
+        "python": platform.python_version(),
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "network": os.environ.get("HOLDTRUE_CHILD_NETWORK", "not isolated"),
+        "dataset": job.dataset_digest,
+        "rows": hashlib.sha256((folder / exchange.DATA).read_bytes()).hexdigest(),
+        "recipe": hashlib.sha256(job.recipe.encode()).hexdigest(),
+        "seed": str(job.seed),
+    }
+
+
+def _success(job: Job, training: Rows, reference: Reference, champion: Scored | None, manifest: Manifest) -> Success:
+    holdout = reference.holdout
+    judged, compared = _against(job, reference, champion)
+    return Success(
+        canonical_digest=manifest.canonical_digest,
+        threshold=reference.threshold,
+        candidate=_judged(0, reference.evaluation),
+        champion=judged,
+        cells=compared,
+        train_rows=len(training),
+        train_from_ns=int(training.times.min()),
+        train_to_ns=int(training.times.max()),
+        holdout_from_ns=int(holdout.times.min()),
+        holdout_to_ns=int(holdout.times.max()),
+        pins=manifest.pins,
+        importances=manifest.importances,
+    )
+
+
+def _against(job: Job, reference: Reference, champion: Scored | None) -> tuple[Judged | None, tuple[int, ...]]:
+    """Return the champion's evaluation and the eight cells, which are all zero if the two cannot be compared."""
+    if not job.champion_version:
+        return None, ()
+    if champion is None:
+        return Judged(job.champion_version, 0, 0, 0, 0, 0, {}), (0,) * 8
+    y = reference.holdout.y
+    counted = cells(champion.flagged, reference.scored.flagged, y)
+    return _judged(job.champion_version, evaluate(champion, y)), tuple(counted.tolist())
+
+
+def _judged(model_version: int, evaluation: Evaluation) -> Judged:
+    c = evaluation.counts
+    return Judged(model_version, int(c.n), int(c.tp), int(c.fp), int(c.fn), int(c.tn), evaluation.metrics)
