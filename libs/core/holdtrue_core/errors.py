@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 DOMAIN = "holdtrue"
 """Domain of the reasons in ErrorInfo."""
 _DETAILS_KEY = "grpc-status-details-bin"
+_HINT = "hint"
 _CLIENT_CLOSED_REQUEST = 499
 
 
@@ -65,8 +66,9 @@ class HoldtrueError(Exception):
         reason: str = "",
         violations: Sequence[FieldViolation] = (),
         metadata: Mapping[str, str] | None = None,
+        hint: str = "",
     ) -> None:
-        """Say what was wrong, where, and what to do.
+        """Say what was wrong, where, and what to do; `hint` may name the command or call that helps.
 
         `reason` defaults to the name of the gRPC code. `metadata` goes to the caller: no secrets in it.
         """
@@ -75,6 +77,7 @@ class HoldtrueError(Exception):
         self.reason = reason or self.code.name
         self.violations = tuple(violations)
         self.metadata = dict(metadata or {})
+        self.hint = hint
 
 
 class InvalidArgument(HoldtrueError):
@@ -180,7 +183,8 @@ _CLASSES: Mapping[grpc.StatusCode, type[HoldtrueError]] = {cls.code: cls for cls
 def to_status(error: HoldtrueError) -> Status:
     """Return the error as it travels."""
     status = Status(code=_number(error.code), message=error.message)
-    _add(status, ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
+    metadata = error.metadata | ({_HINT: error.hint} if error.hint else {})
+    _add(status, ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
     if error.violations:
         entries = [BadRequest.FieldViolation(field=v.field, description=v.description) for v in error.violations]
         _add(status, BadRequest(field_violations=entries))
@@ -202,7 +206,10 @@ def from_rpc_error(error: grpc.RpcError) -> HoldtrueError:
     for detail in _details(error.trailing_metadata() or ()):
         _ = detail.Unpack(info) or detail.Unpack(bad)
     violations = [FieldViolation(v.field, v.description) for v in bad.field_violations]
-    return cls(error.details() or code.name, reason=info.reason, violations=violations, metadata=info.metadata)
+    metadata = dict(info.metadata)
+    hint = metadata.pop(_HINT, "")
+    text = error.details() or code.name
+    return cls(text, reason=info.reason, violations=violations, metadata=metadata, hint=hint)
 
 
 def _number(code: grpc.StatusCode) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,16 +11,14 @@ import grpc
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_reflection.v1alpha import reflection
-from holdtrue_contracts.actor import METADATA_KEY, Actor
 
 from holdtrue_core import health
+from holdtrue_core.channels import MAX_MESSAGE_BYTES, Option, as_actor, blocking_channel, channel, message_limits
 from holdtrue_core.health import check_health
 from holdtrue_core.interceptors import Interceptor, ServicerContext, actor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from google.protobuf.descriptor import FileDescriptor
 
     from holdtrue_core.settings import ServiceSettings
 
@@ -31,22 +28,12 @@ __all__ = [
     "ServicerContext",
     "actor_of",
     "as_actor",
+    "blocking_channel",
     "channel",
     "check_health",
     "datetime_of",
     "timestamp",
 ]
-
-MAX_MESSAGE_BYTES = 4 << 20
-"""Largest message of the control plane."""
-_READS = ("Get", "List", "Evaluate")
-_RETRIES = {
-    "maxAttempts": 4,
-    "initialBackoff": "0.1s",
-    "maxBackoff": "2s",
-    "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
-}
 
 _log = structlog.stdlib.get_logger("holdtrue.rpc")
 
@@ -111,22 +98,6 @@ class GrpcServer:
         await self._health.announce(ready=ready)
 
 
-def channel(address: str, *reads: FileDescriptor) -> grpc.aio.Channel:
-    """Return a channel to `host:port` for the services of the files `reads`.
-
-    Their methods that only read (Get…, List…, Evaluate…) are repeated while the server is unavailable; a change is not,
-    because it may have happened.
-    """
-    return grpc.aio.insecure_channel(
-        address, options=[*_options(MAX_MESSAGE_BYTES), ("grpc.service_config", _config(reads))]
-    )
-
-
-def as_actor(actor: Actor) -> tuple[tuple[str, str], ...]:
-    """Return the metadata of a call that `actor` makes."""
-    return ((METADATA_KEY, actor.to_header().decode()),)
-
-
 def timestamp(time: datetime) -> Timestamp:
     """Return the time, which must carry a time zone, as a message."""
     if time.tzinfo is None:
@@ -141,23 +112,10 @@ def datetime_of(message: Timestamp) -> datetime:
     return message.ToDatetime(UTC)
 
 
-def _options(limit: int) -> list[tuple[str, int]]:
+def _options(most_bytes: int) -> list[Option]:
     return [
+        *message_limits(most_bytes),
         ("grpc.so_reuseport", 0),  # a second process on the port is a mistake that must be seen
-        ("grpc.max_receive_message_length", limit),
-        ("grpc.max_send_message_length", limit),
-        ("grpc.max_metadata_size", 16 << 10),
         ("grpc.max_concurrent_streams", 100),
         ("grpc.keepalive_time_ms", 60_000),
     ]
-
-
-def _config(files: Sequence[FileDescriptor]) -> str:
-    names = [
-        {"service": service.full_name, "method": method.name}
-        for file in files
-        for service in file.services_by_name.values()
-        for method in service.methods
-        if method.name.startswith(_READS) and not method.server_streaming
-    ]
-    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": _RETRIES}]} if names else {})
