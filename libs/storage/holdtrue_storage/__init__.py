@@ -1,1 +1,4 @@
-"""PostgreSQL, leased jobs and content-addressed blobs."""
+"""PostgreSQL (pool, unit of work, migrations, leased jobs) and content-addressed blobs.
+
+Import from the modules: `database`, `migrations`, `provision`, `jobs`, `blobs`.
+"""
