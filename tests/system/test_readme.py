@@ -1,0 +1,54 @@
+"""The README is run as written, block by block, on the embedded platform."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SECONDS = 600
+
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(SECONDS)]
+
+
+def blocks() -> list[tuple[str, str]]:
+    """All (language, text) of the README but the one that shows the demo, which has a test of its own."""
+    text = (ROOT / "README.md").read_text()
+    return [(kind, body) for kind, body in BLOCK.findall(text) if "./holdtrue demo" not in body]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A new home for the platform that shares only the downloads."""
+    from holdtrue_local.home import home as platform_home
+
+    shared = platform_home() / "cache"
+    shared.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cache").symlink_to(shared)
+    variables = os.environ | {"HOLDTRUE_HOME": str(tmp_path), "NO_COLOR": "1"}
+    yield variables
+    subprocess.run([ROOT / "holdtrue", "down"], cwd=ROOT, env=variables, check=False, timeout=60)
+    shutil.rmtree(ROOT / "example", ignore_errors=True)
+
+
+def run(kind: str, body: str, home: dict[str, str]) -> str:
+    command = ["sh", "-euc", body] if kind == "sh" else [str(ROOT / ".venv/bin/python"), "-c", body]
+    done = subprocess.run(command, cwd=ROOT, env=home, capture_output=True, text=True, check=False, timeout=SECONDS)
+    assert done.returncode == 0, f"{body}\n--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
+    return done.stdout
+
+
+def test_every_block_runs_as_written(home: dict[str, str]) -> None:
+    shell, python = ([body for kind, body in blocks() if kind == wanted] for wanted in ("sh", "python"))
+    quickstart, labels = shell
+    out = run("sh", quickstart, home)
+    assert "tumour-check" in out
+    sdk, consumer = python
+    assert "tumour" not in run("python", sdk, home)
+    assert "holdtrue.inference.v1.PredictionsServed" in run("python", consumer, home)
+    run("sh", labels, home)
