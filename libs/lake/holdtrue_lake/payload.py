@@ -132,7 +132,8 @@ def _cast(array: pa.Array, dtype: str) -> tuple[pa.Array, Mask]:
 def _whole(array: pa.Array) -> tuple[pa.Array, Mask]:
     """Floats as whole numbers: a column with an empty cell came out of pandas as float."""
     values = pc.cast(array, pa.float64())
-    fits = pc.and_kleene(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**63))
+    in_range = pc.and_kleene(pc.greater_equal(values, -(2.0**63)), pc.less(values, 2.0**63))
+    fits = pc.and_kleene(pc.equal(pc.floor(values), values), in_range)
     whole = pc.if_else(fits, values, None)
     return pc.cast(whole, pa.int64(), safe=False), _mask(pc.invert(fits))
 
@@ -192,9 +193,13 @@ def _is_int64(value: object) -> bool:
     return type(value) is int and -(2**63) <= value < 2**63
 
 
+def _is_whole(value: object) -> bool:
+    return type(value) is float and value.is_integer() and -(2.0**63) <= value < 2.0**63
+
+
 _FITS: Mapping[str, Callable[[Any], bool]] = {
     "float32": lambda value: type(value) is float or _is_int64(value),
-    "int64": lambda value: _is_int64(value) or (type(value) is float and value.is_integer() and abs(value) < 2**63),
+    "int64": lambda value: _is_int64(value) or _is_whole(value),
     "string": lambda value: type(value) is str,
     "bool": lambda value: type(value) is bool,
 }
