@@ -8,7 +8,6 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from .errors import StartError
-from .privileges import launcher
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +23,7 @@ def check(data: Path) -> None:
         StartError: why not, and what to do.
     """
     try:
-        data.mkdir(mode=0o711 if launcher() == "setpriv" else 0o700, parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = data / ".probe"
         probe.write_bytes(_PROBE)
         probe.unlink()

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .privileges import launcher
+from holdtrue.endpoints import data_folder
+
+from .errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -20,31 +22,24 @@ _LONGEST_SOCKET_FOLDER = 85  # bytes; the kernel allows 107 for a socket's whole
 
 
 def home() -> Path:
-    """The platform's own folder, also the data folder of `up`: `HOLDTRUE_HOME`, or `~/.local/share/holdtrue`.
-
-    For a root who cannot have a user namespace it is `/var/lib/holdtrue`: nobody cannot reach root's home.
-    """
-    chosen = os.environ.get("HOLDTRUE_HOME")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path("/var/lib/holdtrue") if launcher() == "setpriv" else Path.home() / ".local" / "share" / "holdtrue"
+    """The platform's own folder, also the data folder of `up`: `HOLDTRUE_HOME`, or `~/.local/share/holdtrue`."""
+    return data_folder()
 
 
-def cache_path(kind: str, lock: Path) -> Path:
-    """Where the download that the file `lock` pins is kept."""
-    return home() / "cache" / f"{kind}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+def cache_path(kind: str, lock: Path, base: Path | None = None) -> Path:
+    """Where the download that the file `lock` pins is kept, below `base` (`home()` by default)."""
+    return (base or home()) / "cache" / f"{kind}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
 
 
-def cached(kind: str, lock: Path, fetch: Callable[[Path], None], say: Callable[[str], None]) -> Path:
-    """The folder with the download that the file `lock` pins; shared by `up` and the tests.
+def cached(folder: Path, fetch: Callable[[Path], None], say: Callable[[str], None]) -> Path:
+    """The folder of `cache_path` with its download, shared by `up` and the tests.
 
     When it is missing, one process lets `fetch` fill a draft that is renamed at the end, so that half a download is
-    never used; the others wait. `say` hears that somebody downloads.
+    never used; the others wait. `say` hears that somebody fetches.
     """
-    folder = cache_path(kind, lock)
     if not folder.exists():
-        say(f"fetching {kind}, once")
-        with exclusive(folder.with_name(f"{kind}.lock")):
+        say(f"fetching {folder.name}, once")
+        with exclusive(folder.with_name(f"{folder.name}.lock")):
             if not folder.exists():
                 draft = folder.with_name(f"{folder.name}.new")
                 shutil.rmtree(draft, ignore_errors=True)
@@ -56,8 +51,11 @@ def cached(kind: str, lock: Path, fetch: Callable[[Path], None], say: Callable[[
 
 def socket_dir(wished: Path) -> Path:
     """The folder itself, or a short one in its place when its path is longer than a Unix socket's may be."""
-    if len(os.fsencode(wished)) <= _LONGEST_SOCKET_FOLDER:
-        return wished
+    return wished if len(os.fsencode(wished)) <= _LONGEST_SOCKET_FOLDER else short_dir(wished)
+
+
+def short_dir(wished: Path) -> Path:
+    """A short path that stands for `wished`, in the folder for temporary files."""
     digest = hashlib.sha256(os.fsencode(wished)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"holdtrue-{os.geteuid()}-{digest}"
 
@@ -66,12 +64,12 @@ def private_dir(path: Path, owner: int | None = None) -> Path:
     """Make a folder of mode 0700 that belongs to us, or to the user id `owner`.
 
     Raises:
-        PermissionError: somebody else's folder or link is in its place.
+        StartError: somebody else's folder or link is in its place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
     if path.is_symlink() or path.stat().st_uid not in {os.geteuid(), owner}:
-        raise PermissionError(f"{path} belongs to another user; remove it or choose another data folder")
+        raise StartError(f"{path} belongs to another user; remove it or choose another data folder")
     path.chmod(0o700)
     if owner is not None:
         os.chown(path, owner, owner)

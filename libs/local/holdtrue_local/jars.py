@@ -22,7 +22,7 @@ def kafka_jars(say: Callable[[str], None]) -> Path:
     Raises:
         StartError: no network at the first run, or a wrong checksum.
     """
-    return cached("kafka", _LOCK, _fetch, say)
+    return cached(cache_path("kafka", _LOCK), _fetch, say)
 
 
 def is_cached() -> bool:

