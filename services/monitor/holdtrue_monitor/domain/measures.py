@@ -1,0 +1,180 @@
+"""From counts to figures with intervals: what `WindowEvaluated` and the health of a revision show."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from holdtrue_contracts.common.v1.measures_pb2 import (
+    MEASURE_KIND_DRIFT,
+    MEASURE_KIND_ESTIMATED,
+    MEASURE_KIND_QUALITY,
+    MEASURE_KIND_REALISED,
+    MEASURE_KIND_SERVING,
+    Measure,
+    MeasureKind,
+    MeasureStatus,
+)
+from holdtrue_stats import confusion, estimate
+from holdtrue_stats.arrays import Counts, Ints
+from holdtrue_stats.decision import DriftResult, drift
+from holdtrue_stats.histogram import Kind, groups, rebin
+from holdtrue_stats.interval import wilson
+from holdtrue_stats.result import Estimate, Status
+
+from holdtrue_monitor.domain.buckets import ANSWERED, FAILED, Labelled, Served
+from holdtrue_monitor.domain.reference import Reference
+
+SCORE = "score"
+"""Subject of the drift of scores."""
+LEAST_EFFECT = 0.01
+"""Adjusted PSI below which no drift is worth an alarm."""
+_SCORE_GROUPS = 64
+_STATUS: dict[Status, "MeasureStatus.ValueType"] = {
+    Status.OK: MeasureStatus.MEASURE_STATUS_OK,
+    Status.INSUFFICIENT: MeasureStatus.MEASURE_STATUS_INSUFFICIENT,
+    Status.INVALID: MeasureStatus.MEASURE_STATUS_INVALID,
+    Status.STALE: MeasureStatus.MEASURE_STATUS_STALE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """Rows, flagged rows and labels of a span, and what they say about precision, with 95 % intervals.
+
+    `completeness` is the share of the flagged rows that have a label, nan if nothing was flagged.
+    """
+
+    rows: int
+    flagged: int
+    labelled: int
+    completeness: float
+    estimated: Estimate
+    realised: Estimate
+    measures: tuple[Measure, ...]
+
+
+def performance(reference: Reference, served: Served, labelled: Labelled) -> Performance:
+    """Return estimated and realised performance of the counted rows."""
+    cells = confusion.binary(labelled.cells)
+    flagged = int(served.score[1].sum())
+    completeness = cells.flagged / flagged if flagged else math.nan
+    estimated = estimate.precision(served.score, reference.calibration)
+    measures = (
+        _estimated_precision(estimated, served.score[1], reference),
+        _rate("precision", MEASURE_KIND_REALISED, cells.tp, cells.flagged),
+        _rate("recall", MEASURE_KIND_REALISED, cells.tp, cells.tp + cells.fn),
+        _rate("accuracy", MEASURE_KIND_REALISED, cells.tp + cells.tn, cells.n),
+        _plain("label_completeness", MEASURE_KIND_REALISED, completeness, flagged),
+    )
+    return Performance(
+        rows=int(served.score.sum()),
+        flagged=flagged,
+        labelled=round(cells.n),
+        completeness=completeness,
+        estimated=estimated,
+        realised=wilson(cells.tp, cells.flagged),
+        measures=measures,
+    )
+
+
+def serving(served: Served) -> list[Measure]:
+    """Return the error rate and the latency of the requests."""
+    answered, failed = int(served.requests[ANSWERED]), int(served.requests[FAILED])
+    return [
+        _rate("error_rate", MEASURE_KIND_SERVING, failed, answered + failed),
+        _plain("latency_p99", MEASURE_KIND_SERVING, latency_quantile(served.latency, 0.99), answered),
+    ]
+
+
+def latency_quantile(latency: Ints, q: float) -> float:
+    """Return a quantile of the latencies [64] in seconds, interpolated in the logarithm; nan without requests."""
+    total = latency.sum()
+    if not total:
+        return math.nan
+    place = q * total
+    i = int((np.cumsum(latency) < place).sum())
+    before = latency[:i].sum()
+    return float(1e-6 * 2 ** ((i + (place - before) / max(1, latency[i])) / 2))
+
+
+def drifted(reference: Reference, served: Served, q: float) -> DriftResult:
+    """Judge all columns, and the score as the last, of the counted rows against the reference."""
+    width = max(reference.edges.bins, _SCORE_GROUPS) + 1
+    kinds: list[Kind] = [*reference.edges.kinds, "numeric"]
+    group = groups(reference.score.sum(0)[None], _SCORE_GROUPS)
+
+    def stack(hist: Ints, score: Ints) -> Counts:
+        rows = np.zeros((len(kinds), width))
+        rows[:-1, : hist.shape[1] - 1], rows[:-1, -1] = hist[:, :-1], hist[:, -1]
+        rows[-1, :_SCORE_GROUPS] = rebin(score.sum(0)[None], group, _SCORE_GROUPS)[0]
+        return rows
+
+    return drift(stack(reference.state.hist, reference.score), stack(served.features.hist, served.score), kinds, q)
+
+
+def drift_measures(names: Sequence[str], result: DriftResult, rows: int) -> list[Measure]:
+    """Return adjusted PSI of every column and the score over so many rows, and missing shares where they changed."""
+    status = _STATUS[result.status]
+    measures = [
+        Measure(name="psi", kind=MEASURE_KIND_DRIFT, subject=subject, n=rows, status=status, needed_n=result.needed)
+        for subject in [*names, SCORE]
+    ]
+    for one, psi in zip(measures, result.psi_adjusted.tolist(), strict=True):
+        one.value, one.lower, one.upper, one.threshold = psi, math.nan, math.nan, LEAST_EFFECT
+    return measures + [
+        _plain("missing", MEASURE_KIND_QUALITY, float(result.missing[i]), rows, names[i])
+        for i in result.missing_changed.nonzero()[0].tolist()
+    ]
+
+
+def combine(parts: Sequence[Estimate]) -> Estimate:
+    """Return the estimate of the rows of all parts, whose errors are independent: weighted by rows."""
+    used = [part for part in parts if part.n and not math.isnan(part.value)]
+    n = sum(part.n for part in used)
+    if not n:
+        return Estimate(math.nan, math.nan, math.nan, 0, Status.INSUFFICIENT, 1)
+    value = sum(part.n * part.value for part in used) / n
+    low, high = (math.sqrt(sum((part.n / n * d(part)) ** 2 for part in used)) for d in (_below, _above))
+    status = Status.OK if all(part.ok for part in used) else Status.INSUFFICIENT
+    needed = max(part.needed for part in used)
+    return Estimate(value, max(0.0, value - low), min(1.0, value + high), n, status, needed)
+
+
+def measure(name: str, kind: "MeasureKind.ValueType", seen: Estimate, total: float, squares: float) -> Measure:
+    """Return an estimate as it is sent, with the sums that let windows be added up."""
+    return Measure(
+        name=name,
+        kind=kind,
+        value=seen.value,
+        lower=seen.lower,
+        upper=seen.upper,
+        n=round(seen.n),
+        sum=total,
+        sum_squares=squares,
+        status=_STATUS[seen.status],
+        needed_n=seen.needed,
+    )
+
+
+def _estimated_precision(seen: Estimate, flagged: Ints, reference: Reference) -> Measure:
+    p = np.nan_to_num(reference.calibration.p)
+    return measure("precision", MEASURE_KIND_ESTIMATED, seen, float(flagged @ p), float(flagged @ p**2))
+
+
+def _rate(name: str, kind: "MeasureKind.ValueType", k: float, n: float) -> Measure:
+    return measure(name, kind, wilson(k, n), k, k)
+
+
+def _plain(name: str, kind: "MeasureKind.ValueType", value: float, n: int, subject: str = "") -> Measure:
+    """A figure that counts all there is and therefore has no interval."""
+    status = MeasureStatus.MEASURE_STATUS_INSUFFICIENT if math.isnan(value) else MeasureStatus.MEASURE_STATUS_OK
+    return Measure(name=name, kind=kind, value=value, lower=value, upper=value, n=n, status=status, subject=subject)
+
+
+def _below(part: Estimate) -> float:
+    return part.value - part.lower
+
+
+def _above(part: Estimate) -> float:
+    return part.upper - part.value
