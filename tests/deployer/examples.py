@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from holdtrue_deployer.domain.evidence import LATENCY_BINS, Estimated, Figures, Window
 from holdtrue_deployer.domain.machine import advance, begin
@@ -73,10 +74,10 @@ def figures(  # noqa: PLR0913  a window has as many figures
     )
 
 
-def window(revision: str, start: datetime, seconds: float = 60, **given: object) -> Evaluated:
+def window(revision: str, start: datetime, /, **given: Any) -> Evaluated:  # noqa: ANN401
     begin_ns = ns(start)
-    end_ns = begin_ns + int(seconds * 1e9)
-    return Evaluated(Window(revision=revision, from_ns=begin_ns, to_ns=end_ns, figures=figures(**given)))  # pyright: ignore[reportArgumentType]
+    end_ns = begin_ns + 60_000_000_000
+    return Evaluated(Window(revision=revision, from_ns=begin_ns, to_ns=end_ns, figures=figures(**given)))
 
 
 def stepping(policy: Policy = POLICY) -> Rollout:
@@ -85,7 +86,7 @@ def stepping(policy: Policy = POLICY) -> Rollout:
     return advance(stepped, Observed(READY), NOW).rollout
 
 
-def fed(rollout: Rollout, at: float, champion: dict[str, object], challenger: dict[str, object]) -> Advance:
+def fed(rollout: Rollout, at: float, champion: dict[str, Any], challenger: dict[str, Any]) -> Advance:
     """One window of both sides, starting and judged at this second."""
     half = advance(rollout, window("old", after(at), **champion), after(at)).rollout
     return advance(half, window("new", after(at), **challenger), after(at))

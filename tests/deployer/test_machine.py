@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
 from holdtrue_deployer.domain.machine import advance
 from holdtrue_deployer.domain.policy import FULL
 from holdtrue_deployer.domain.replicas import Convergence, Failure
@@ -22,6 +21,7 @@ from holdtrue_deployer.domain.rollout import (
     Share,
     State,
 )
+
 from tests.deployer.examples import BEHIND, NOW, POLICY, READY, after, fed, started, stepping, window
 
 GOOD: dict[str, object] = {}
@@ -169,7 +169,9 @@ def test_what_is_undecided_at_the_deadline_is_held_and_goes_on_when_decided() ->
 def test_labels_that_do_not_come_are_waived_at_the_deadline_if_the_scores_pass() -> None:
     rollout = fed(stepping(), 10, {"realised": None}, {"realised": None}).rollout
     assert advance(rollout, Observed(READY), after(70)).rollout.step == 0
-    done = advance(replace(rollout, evidence=replace(rollout.evidence, latest_end_ns=2**62)), Observed(READY), after(600))
+    done = advance(
+        replace(rollout, evidence=replace(rollout.evidence, latest_end_ns=2**62)), Observed(READY), after(600)
+    )
     assert done.rollout.step == 1
     assert "estimated_only" in done.rollout.reason
 

@@ -6,9 +6,6 @@ from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from holdtrue_deployer.domain.machine import advance
 from holdtrue_deployer.domain.policy import FULL
 from holdtrue_deployer.domain.replicas import Convergence, Failure
@@ -25,6 +22,9 @@ from holdtrue_deployer.domain.rollout import (
     Signal,
     State,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tests.deployer.examples import BEHIND, NOW, POLICY, READY, after, started, window
 
 SIGNALS = 600

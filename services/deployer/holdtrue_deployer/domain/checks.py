@@ -1,20 +1,25 @@
 """May the challenger go on? Checks of one step, on everything seen since the traffic last changed.
 
-All compare challenger and champion in the same windows. The bounds hold at all looks together (holdtrue_stats.sequential),
-so that looking at every window convicts nobody by chance: outcome `fail` or `pass` is final evidence, not a snapshot.
+All compare challenger and champion in the same windows. The bounds hold at all looks together
+(holdtrue_stats.sequential), so that looking at every window convicts nobody by chance.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from holdtrue_deployer.domain.evidence import LATENCY_BINS, Evidence, Tally, tally
-from holdtrue_deployer.domain.policy import Policy
 from holdtrue_stats.interval import z_value
 from holdtrue_stats.sequential import LEAST_ROWS, Sums, half_width, rows_needed
+
+from holdtrue_deployer.domain.evidence import LATENCY_BINS, Evidence, Tally, tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from holdtrue_deployer.domain.policy import Policy
 
 RATE_MARGIN = 0.01
 """Share of requests by which a challenger may fail, or answer slowly, more often than the champion."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping  # noqa: TC003  msgspec reads the annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, cast
 
 from holdtrue_contracts.deployer.v1.deployments_pb2 import (
     ROLE_CHALLENGER,
@@ -15,15 +16,19 @@ from holdtrue_contracts.deployer.v1.deployments_pb2 import (
     Role,
 )
 from holdtrue_contracts.deployer.v1.deployments_pb2 import Revision as RevisionMessage
-from holdtrue_deployer.domain.policy import Policy
+
+from holdtrue_deployer.domain.policy import Policy  # noqa: TC001  msgspec reads the annotations
 from holdtrue_deployer.domain.rollout import Desired, Duty, Rollout, Share, State
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 ROLLBACK_WINDOW = timedelta(hours=24)
 """So long after completion a critical alert leads back, and so long no second one does."""
 SLOTS = 1 << 14
 """Slots of prediction ids in a tenant; none is used twice."""
 
-_ROLES: Mapping[Duty, Role] = {
+_ROLES: Mapping[Duty, Role.ValueType] = {
     Duty.CHAMPION: ROLE_CHAMPION,
     Duty.CHALLENGER: ROLE_CHALLENGER,
     Duty.STANDBY: ROLE_STANDBY,
@@ -127,7 +132,7 @@ class Deployment:
     def target(self, version: int, alerting: Collection[str]) -> Revision:
         """Return the revision to go back to: this version, or the newest good one for 0.
 
-        `alerting` are revisions with an open critical alert of performance or serving. Raises NoTarget with the reasons.
+        `alerting` are revisions with an open critical alert of performance or serving. Raises NoTarget with reasons.
         """
         past = [r for r in self.revisions.values() if r.revision != self.champion]
         asked = [r for r in past if version in (0, r.artifact.version)]
@@ -181,7 +186,7 @@ class Deployment:
             role=_ROLES[share.duty],
             weight=share.weight,
             threshold=artifact.threshold,
-            log_mode=LogMode.ValueType(self.log_mode),
+            log_mode=cast("LogMode.ValueType", self.log_mode),
         )
 
 

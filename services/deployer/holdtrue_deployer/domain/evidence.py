@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping  # noqa: TC003  msgspec reads the annotations
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import TYPE_CHECKING
 
 from holdtrue_stats.sequential import Sums
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LATENCY_BINS = 64
 NOTHING = Sums(0.0, 0.0, 0.0)

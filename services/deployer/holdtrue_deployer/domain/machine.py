@@ -1,18 +1,18 @@
 """The state machine of a rollout: pure, and total over states and signals.
 
-At equal time a person comes first, then failure, then success, then the clock. The weight never rises while held, before
-the replicas have converged, or on evidence of failure. Evidence convicts at once; it promotes only on a tick that finds
-all replicas converged.
+At equal time a person comes first, then failure, then success, then the clock. The weight never rises while held,
+before the replicas have converged, or on evidence of failure. Evidence convicts at once; it promotes only on a tick
+that finds all replicas converged.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from holdtrue_deployer.domain.checks import Check, Outcome, judge, judge_alone, verdict, waive_labels
 from holdtrue_deployer.domain.policy import FULL, Policy
-from holdtrue_deployer.domain.replicas import Convergence
 from holdtrue_deployer.domain.rollout import (
     GIVE_UP_AFTER,
     AbortAsked,
@@ -33,6 +33,9 @@ from holdtrue_deployer.domain.rollout import (
     patience,
     shares,
 )
+
+if TYPE_CHECKING:
+    from holdtrue_deployer.domain.replicas import Convergence
 
 SILENCE = timedelta(seconds=30)
 """The monitor is silent if its next two windows are later than this."""
@@ -266,9 +269,7 @@ def roll_back(rollout: Rollout, reason: str, now: datetime) -> Advance:
 def _held(rollout: Rollout, hold: Hold, reason: str, now: datetime) -> Advance:
     held_from = rollout.held_from or rollout.state
     due_at = now + patience(rollout.policy, State.HELD)
-    held = replace(
-        rollout, state=State.HELD, held_from=held_from, hold=hold, since=now, due_at=due_at, reason=reason
-    )
+    held = replace(rollout, state=State.HELD, held_from=held_from, hold=hold, since=now, due_at=due_at, reason=reason)
     return Advance(held, (Change.HELD,))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from holdtrue_contracts.inference.v1.replicas_pb2 import (
     LOAD_STATE_FAILED,
@@ -12,6 +12,9 @@ from holdtrue_contracts.inference.v1.replicas_pb2 import (
     DeploymentProgress,
     ReplicaState,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 LIVE_FOR = timedelta(seconds=15)
 """A replica lives as long as its heartbeat, which comes each 5 s, is younger than this."""

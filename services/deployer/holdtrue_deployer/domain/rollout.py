@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from holdtrue_deployer.domain.checks import Check
+from holdtrue_deployer.domain.checks import Check  # noqa: TC001  msgspec reads the annotations
 from holdtrue_deployer.domain.evidence import Evidence, Window
 from holdtrue_deployer.domain.policy import FULL, Policy
-from holdtrue_deployer.domain.replicas import Convergence
+
+if TYPE_CHECKING:
+    from holdtrue_deployer.domain.replicas import Convergence
 
 
 class State(StrEnum):
@@ -204,7 +207,9 @@ def shares(rollout: Rollout) -> tuple[Share, ...]:
     return tuple(share for share in both if share.revision)
 
 
-def enter(rollout: Rollout, state: State, now: datetime, *, weight: int, reason: str, step: int = 0) -> Rollout:
+def enter(  # noqa: PLR0913  all that changes
+    rollout: Rollout, state: State, now: datetime, *, weight: int, reason: str, step: int = 0
+) -> Rollout:
     """Return the rollout in a state that changes traffic: a new generation, new evidence, a new clock."""
     return replace(
         rollout,
