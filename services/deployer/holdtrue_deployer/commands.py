@@ -239,7 +239,8 @@ async def _apply(
     if made.desired is not None:
         deployment = deployment.desire(made.desired, made.rollout.rollout_id)
         tx.publish(deployment.message(), aggregate_version=deployment.generation)
-    await DeploymentStore(tx).save(replace(stored, item=deployment))
+    if deployment is not stored.item:
+        await DeploymentStore(tx).save(replace(stored, item=deployment))
     rollouts = RolloutStore(tx)
     saved = await rollouts.save(Stored(made.rollout, running.version if running else 0))
     message = messages.rollout(made.rollout, deployment)
