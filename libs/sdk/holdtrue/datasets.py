@@ -1,0 +1,182 @@
+"""Datasets and their versions, as the registry knows them, and offering whole tables to them."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from holdtrue_contracts.registry.v1 import dataset_service_pb2
+from holdtrue_contracts.registry.v1.dataset_service_pb2 import (
+    CreateDatasetRequest,
+    Dataset,
+    GetDatasetRequest,
+    GetDatasetVersionRequest,
+    ListDatasetsRequest,
+    ListDatasetVersionsRequest,
+    PublishVersionRequest,
+    PublishVersionResponse,
+)
+from holdtrue_contracts.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
+from holdtrue_contracts.registry.v1.datasets_pb2 import (
+    DatasetSchema,
+    DatasetVersionPublished,
+    RecordFormat,
+    RecordsOffered,
+)
+
+from holdtrue.errors import AlreadyExists, InvalidArgument, NotFound
+from holdtrue.paging import pages
+from holdtrue.waiting import Progress, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    import pyarrow as pa
+
+    from holdtrue.connection import Connection
+    from holdtrue.tables import Rows
+
+PUBLISH_SECONDS = 240.0
+_BUFFER_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of a table: the version that holds its rows, and the rows that were refused."""
+
+    version: DatasetVersionPublished
+    offered: int
+    quarantined: dict[str, int]
+    """Refused rows by code."""
+    examples: tuple[str, ...]
+    """The first of them in words."""
+
+
+class Datasets:
+    """The registry's datasets. What it returns are the platform's own messages."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Use `Client.datasets` instead."""
+        self._connection = connection
+        self._call = connection.call
+        self._stub = DatasetServiceStub(connection.channel("registry", dataset_service_pb2.DESCRIPTOR))
+
+    def list(self) -> Iterator[Dataset]:
+        """Yield all datasets by name."""
+        return pages(
+            lambda token: self._call(self._stub.ListDatasets, ListDatasetsRequest(page_token=token)),
+            lambda page: page.datasets,
+        )
+
+    def get(self, dataset: str) -> Dataset:
+        """Return a dataset by name or id; raises NotFound."""
+        return self._call(self._stub.GetDataset, GetDatasetRequest(dataset=dataset)).dataset
+
+    def version(self, dataset: str, version: int = 0) -> DatasetVersionPublished:
+        """Return a version; 0: the newest. Raises NotFound."""
+        request = GetDatasetVersionRequest(dataset=dataset, version=version)
+        return self._call(self._stub.GetDatasetVersion, request).version
+
+    def versions(self, dataset: str) -> Iterator[DatasetVersionPublished]:
+        """Yield the versions of a dataset, newest first; raises NotFound."""
+        return pages(
+            lambda token: self._call(
+                self._stub.ListDatasetVersions, ListDatasetVersionsRequest(dataset=dataset, page_token=token)
+            ),
+            lambda page: page.versions,
+        )
+
+    def create(self, name: str, schema: DatasetSchema) -> Dataset:
+        """Make a dataset; raises AlreadyExists."""
+        return self._call(self._stub.CreateDataset, CreateDatasetRequest(name=name, schema=schema)).dataset
+
+    def add(  # noqa: PLR0913  what there is to say about rows
+        self,
+        name: str,
+        rows: Rows,
+        *,
+        label: str = "",
+        time: str = "",
+        text: Collection[str] = (),
+        progress: Progress = silent,
+    ) -> Added:
+        """Offer rows to a dataset and wait for the version that holds them; the same rows give the same version.
+
+        `rows` are an Arrow table, a list of dicts or the path of a CSV file. A dataset that is new gets the columns of
+        the rows; `label` names the one to predict, `time` the one with the time of the event, `text` those of a file
+        that are to be left as written. Raises InvalidArgument.
+        """
+        from holdtrue.tables import as_table, conform  # noqa: PLC0415  Arrow only where tables are read
+
+        existing = self._existing(name)
+        texts = {c.name for c in existing.schema.columns if c.dtype == "string"} if existing else set[str]()
+        table = as_table(rows, {*text, *texts})
+        dataset = existing or self._create(name, table, label, time)
+        _refuse_other_roles(dataset, label, time)
+        batches = self._send(dataset, conform(table, dataset.schema, name), progress)
+        progress("waiting for the version")
+        request = PublishVersionRequest(dataset=dataset.dataset_id, batch_ids=batches)
+        return _added(self._call(self._stub.PublishVersion, request, PUBLISH_SECONDS), table.num_rows)
+
+    def _existing(self, name: str) -> Dataset | None:
+        try:
+            return self.get(name)
+        except NotFound:
+            return None
+
+    def _create(self, name: str, table: pa.Table, label: str, time: str) -> Dataset:
+        from holdtrue.tables import infer_schema  # noqa: PLC0415
+
+        if not label:
+            raise InvalidArgument(f"dataset {name} is new: say which column is its label")
+        try:
+            return self.create(name, infer_schema(table, label, time))
+        except AlreadyExists:  # somebody was quicker
+            return self.get(name)
+
+    def _send(self, dataset: Dataset, table: pa.Table, progress: Progress) -> list[str]:
+        """Send the table; return the ids of its batches, which follow from their content."""
+        from holdtrue.producer import Producer  # noqa: PLC0415
+        from holdtrue.tables import payloads  # noqa: PLC0415
+
+        batches: list[str] = []
+        sent = 0
+        with Producer(self._connection, self, buffer_bytes=_BUFFER_BYTES) as out:
+            for rows, payload in payloads(table):
+                batches.append(_batch_id(dataset.dataset_id, len(batches), payload))
+                out.offer(
+                    RecordsOffered(
+                        dataset_id=dataset.dataset_id,
+                        batch_id=batches[-1],
+                        format=RecordFormat.RECORD_FORMAT_ARROW,
+                        rows=rows,
+                        inline=payload,
+                    ),
+                    rows,
+                )
+                sent += rows
+                progress(f"sent {sent:,} of {table.num_rows:,} rows")
+        return batches
+
+
+def _batch_id(dataset_id: str, number: int, payload: bytes) -> str:
+    """Return a UUIDv8 made of the batch's content and place."""
+    digest = hashlib.sha256(f"{dataset_id}/{number}/".encode() + payload).digest()[:16]
+    return str(
+        uuid.UUID(bytes=digest[:6] + bytes([0x80 | digest[6] & 0x0F, digest[7], 0x80 | digest[8] & 0x3F]) + digest[9:])
+    )
+
+
+def _refuse_other_roles(dataset: Dataset, label: str, time: str) -> None:
+    for role, given, actual in (("label", label, dataset.schema.label), ("time", time, dataset.schema.time)):
+        if given and given != actual:
+            raise InvalidArgument(f"{role}: dataset {dataset.name} has {actual or 'none'}, not {given}; leave it out")
+
+
+def _added(answer: PublishVersionResponse, offered: int) -> Added:
+    if not answer.HasField("version"):
+        reasons = "; ".join(answer.examples[:3])
+        raise InvalidArgument(f"all {offered} rows were refused: {reasons}", reason="ALL_REFUSED")
+    return Added(answer.version, offered, dict(answer.quarantined), tuple(answer.examples))

@@ -1,0 +1,193 @@
+"""Rows in files and in memory as Arrow tables, with errors that say where."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from holdtrue_contracts.common.v1.signature_pb2 import ColumnSpec
+from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetSchema
+from pyarrow import csv as arrow_csv
+
+from holdtrue.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+MOST_BATCH_BYTES = 900_000
+"""Largest payload of one batch of records."""
+_MOST_FILE_BYTES = 2 << 30
+_BLOCK_BYTES = 64 << 20
+_ARROW_ROW = re.compile(r"Row #(\d+): (.*)", re.DOTALL)
+_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+
+Rows: TypeAlias = "pa.Table | Sequence[Mapping[str, Any]] | Path | str"
+
+
+def read_csv(path: Path, text: Collection[str] = ()) -> pa.Table:
+    """Return the rows of a CSV file with a header, columns typed by their values; those in `text` stay as written.
+
+    Raises InvalidArgument that names line, column, expected and got.
+    """
+    try:
+        if (size := path.stat().st_size) > _MOST_FILE_BYTES:
+            raise InvalidArgument(f"{path}: {size} bytes; files of at most {_MOST_FILE_BYTES} are read, split it")
+        table = arrow_csv.read_csv(
+            path,
+            arrow_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
+            arrow_csv.ParseOptions(newlines_in_values=True),
+            arrow_csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string()), strings_can_be_null=True),
+        )
+    except OSError as error:
+        raise InvalidArgument(f"{path}: {error.strerror or error}") from error
+    except pa.ArrowInvalid as error:
+        raise InvalidArgument(f"{path}: {_located(path, str(error))}") from error
+    _refuse_names(str(path), table.column_names)
+    if not table.num_rows:
+        raise InvalidArgument(f"{path}: expected rows after the header, got none")
+    return _checked(path, table, text)
+
+
+def as_table(rows: Rows, text: Collection[str] = ()) -> pa.Table:
+    """Return rows as a table: an Arrow table, a list of dicts, or a CSV file's path. Raises InvalidArgument."""
+    if isinstance(rows, str | Path):
+        return read_csv(Path(rows), text)
+    table = rows if isinstance(rows, pa.Table) else _from_dicts(rows)
+    if not table.num_rows:
+        raise InvalidArgument("rows: expected at least one, got none")
+    _refuse_names("rows", table.column_names)
+    return table
+
+
+def infer_schema(table: pa.Table, label: str, time: str = "") -> DatasetSchema:
+    """Return the schema that a table's columns suggest; raises InvalidArgument for a label or time that it lacks."""
+    for role, name in (("label", label), ("time", time)):
+        if name not in table.column_names and (name or role == "label"):
+            raise InvalidArgument(f"{role}: no column {name!r}; the columns are {', '.join(table.column_names[:30])}")
+    columns = [ColumnSpec(name=field.name, dtype=_dtype(field)) for field in table.schema]
+    return DatasetSchema(columns=columns, label=label, time=time)
+
+
+def conform(table: pa.Table, schema: DatasetSchema, name: str) -> pa.Table:
+    """Return the table's columns in the order of a dataset's schema; raises InvalidArgument if it has others."""
+    wanted = [column.name for column in schema.columns]
+    missing = [column for column in wanted if column not in table.column_names]
+    extra = [column for column in table.column_names if column not in wanted]
+    if missing or extra:
+        raise InvalidArgument(
+            f"dataset {name} has the columns {', '.join(wanted[:30])}; "
+            + "; ".join(
+                f"{word} {', '.join(names[:10])}" for word, names in (("missing", missing), ("unknown", extra)) if names
+            )
+        )
+    return table.select(wanted)
+
+
+def payloads(table: pa.Table) -> Iterator[tuple[int, bytes]]:
+    """Yield (rows, Arrow IPC stream of at most 900 kB) for the table from first to last row."""
+    step = max(1, int(table.num_rows * MOST_BATCH_BYTES * 0.8 / max(1, table.nbytes)))
+    for first in range(0, table.num_rows, step):
+        yield from _fitting(table.slice(first, step))
+
+
+def _fitting(part: pa.Table) -> Iterator[tuple[int, bytes]]:
+    data = _stream(part)
+    if len(data) <= MOST_BATCH_BYTES:
+        yield part.num_rows, data
+        return
+    if part.num_rows == 1:
+        raise InvalidArgument(f"a row of {len(data)} bytes is larger than a batch may be ({MOST_BATCH_BYTES} bytes)")
+    half = part.num_rows // 2
+    yield from _fitting(part.slice(0, half))
+    yield from _fitting(part.slice(half))
+
+
+def _stream(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return sink.getvalue().to_pybytes()
+
+
+def _from_dicts(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    try:
+        return pa.Table.from_pylist(list(rows))
+    except (pa.ArrowException, TypeError, AttributeError) as error:
+        raise InvalidArgument(f"rows: expected dicts with one type of value a column: {error}") from error
+
+
+def _refuse_names(where: str, names: Sequence[str]) -> None:
+    for name in names:
+        if not name or names.count(name) > 1:
+            what = f"the name {name!r} several times" if name else "a column without a name"
+            raise InvalidArgument(f"{where}: expected every column to have a name of its own, got {what}")
+
+
+def _dtype(field: pa.Field) -> str:
+    if pa.types.is_boolean(field.type):
+        return "bool"
+    if pa.types.is_integer(field.type):
+        return "int64"
+    if pa.types.is_floating(field.type) or pa.types.is_decimal(field.type):
+        return "float32"
+    if pa.types.is_string(field.type) or pa.types.is_large_string(field.type) or pa.types.is_temporal(field.type):
+        return "string"
+    raise InvalidArgument(f"column {field.name}: expected numbers, text or truth values, got {field.type}")
+
+
+def _checked(path: Path, table: pa.Table, text: Collection[str]) -> pa.Table:
+    """Return the table with times as text; refuse columns that are empty or of numbers but for some values."""
+    for index, field in enumerate(table.schema):
+        column = table.column(index)
+        if pa.types.is_temporal(field.type):
+            table = table.set_column(index, field.name, column.cast(pa.string()))
+        elif pa.types.is_null(field.type):
+            raise InvalidArgument(f"{path}: column {field.name}: expected values, got none in {table.num_rows} rows")
+        elif pa.types.is_binary(field.type):
+            raise InvalidArgument(f"{path}: column {field.name}: expected UTF-8 text, got other bytes")
+        elif pa.types.is_floating(field.type):
+            _refuse_first(path, field.name, column, pc.is_finite(column), "a finite number")
+        elif pa.types.is_string(field.type) and field.name not in text:
+            _refuse_stray_text(path, field.name, column)
+    return table
+
+
+def _refuse_stray_text(path: Path, name: str, column: pa.ChunkedArray) -> None:
+    numbers = pc.match_substring_regex(column, _NUMBER)
+    if pc.mean(numbers).as_py() > 0.5:  # noqa: PLR2004  most of them
+        expected = "a number, as most values of the column are (or name it as text: --text)"
+        _refuse_first(path, name, column, numbers, expected)
+
+
+def _refuse_first(path: Path, name: str, column: pa.ChunkedArray, fits: pa.ChunkedArray, expected: str) -> None:
+    """Raise for the first value that does not fit; missing values do."""
+    row = pc.index(fits, pa.scalar(False)).as_py()
+    if row >= 0:
+        raise InvalidArgument(
+            f"{path}, line {_line(path, row)}, column {name}: expected {expected}, got {column[row].as_py()!r}"
+        )
+
+
+def _located(path: Path, message: str) -> str:
+    """Return Arrow's message with the line in the file instead of its own row number."""
+    match = _ARROW_ROW.search(message)
+    if match is None:
+        return message
+    return f"line {_line(path, int(match[1]) - 2)}: {match[2][:200]}"
+
+
+def _line(path: Path, row: int) -> int:
+    """Return the line on which a row begins; rows count from 0 after the header, empty lines do not count."""
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        reader = csv.reader(file)
+        begin, seen = 1, -2
+        for fields in reader:
+            seen += bool(fields)
+            if fields and seen == row:
+                return begin
+            begin = reader.line_num + 1
+    return begin
