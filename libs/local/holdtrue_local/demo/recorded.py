@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from holdtrue_contracts import prediction_id
+from holdtrue_contracts.catalogue import TOPICS
 from holdtrue_contracts.codec import decode
 from holdtrue_contracts.columns import unpack
 from holdtrue_contracts.inference.v1.predictions_pb2 import PredictionsServed
+from holdtrue_events.kafka import Kafka
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,22 +58,14 @@ def _ids(batch: PredictionsServed) -> list[str]:
 
 
 async def _batches(bootstrap: str) -> AsyncIterator[PredictionsServed]:
-    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False) as consumer:
-        known = await _partitions(consumer)
-        consumer.assign(known)
-        await consumer.seek_to_beginning(*known)
-        ends = await consumer.end_offsets(known)
+    async with Kafka(bootstrap).consumer() as consumer:
+        partitions = [TopicPartition(TOPIC, number) for number in range(TOPICS[TOPIC].partitions)]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
         while any([await consumer.position(partition) < end for partition, end in ends.items()]):
-            for records in (await consumer.getmany(timeout_ms=1000)).values():
-                for record in records:
-                    event = decode(record.key, record.value, record.headers)
-                    if isinstance(event.data, PredictionsServed):
-                        yield event.data
-
-
-async def _partitions(consumer: AIOKafkaConsumer) -> list[TopicPartition]:
-    numbers = consumer.partitions_for_topic(TOPIC)
-    if numbers is None:
-        await consumer.topics()
-        numbers = consumer.partitions_for_topic(TOPIC)
-    return [TopicPartition(TOPIC, number) for number in sorted(numbers or ())]
+            fetched: dict[TopicPartition, list[ConsumerRecord[bytes | None, bytes | None]]] = await consumer.getmany(timeout_ms=1000)
+            for record in itertools.chain.from_iterable(fetched.values()):
+                event = decode(record.key, record.value, record.headers)
+                if isinstance(event.data, PredictionsServed):
+                    yield event.data

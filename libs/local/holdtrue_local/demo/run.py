@@ -178,7 +178,7 @@ class _Reporter:
         ends: list[str] = []
         if predictions.lost or predictions.duplicated or predictions.failed:
             ends.append(
-                f"predictions: {predictions.lost} lost, {predictions.duplicated} duplicated, {predictions.failed} failed"
+                f"{predictions.lost} predictions lost, {predictions.duplicated} duplicated, {predictions.failed} failed"
             )
         prompt = [
             alert.windows_after_change

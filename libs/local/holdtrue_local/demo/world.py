@@ -7,12 +7,13 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
+from holdtrue_contracts.prediction_id import parse, time_ns
+
 from .ledger import Chapter, Ledger
 from .stream import FEATURES, Phase, Rows, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from holdtrue import Prediction, Producer
 
@@ -26,6 +27,10 @@ _CALLS = 4
 """Calls under way at once."""
 _CALL_DEADLINE = 10.0
 """Seconds that one call may take."""
+
+
+_Due = tuple[str, int, dict[str, float]]
+"""Prediction id, label, row."""
 
 
 class Predictor(Protocol):
@@ -56,7 +61,7 @@ class World:
         self._sending = asyncio.Event()
         self._ended = False
         self._calls = asyncio.Semaphore(_CALLS)
-        self._due: defaultdict[int, list[tuple[str, int, dict[str, float], datetime]]] = defaultdict(list)
+        self._due: defaultdict[int, list[_Due]] = defaultdict(list)
 
     async def run(self) -> None:
         """Send rows and labels until `finish`."""
@@ -98,7 +103,7 @@ class World:
     async def _boundary(self) -> int:
         width = self._pace.window_ns
         boundary = (time.time_ns() // width + 1) * width
-        while (rest := boundary - time.time_ns()) > 0:
+        while (rest := boundary - time.time_ns()) > 0:  # noqa: ASYNC110 - the clock has no event
             await asyncio.sleep(rest / 1e9)
         return boundary
 
@@ -138,7 +143,7 @@ class World:
         delays = self._stream.label_delays(len(rows), median).clip(max=_LONGEST_DELAY * median)
         now = time.monotonic()
         for x, y, answer, delay in zip(named, rows.y.tolist(), answers, delays.tolist(), strict=True):
-            self._due[int((now + delay) / _LABEL_TICK) + 1].append((answer.id, y, x, answer.time))
+            self._due[int((now + delay) / _LABEL_TICK) + 1].append((answer.id, y, x))
 
     async def _label(self) -> None:
         while self._due or not (self._ended and self._sending.is_set()):
@@ -147,7 +152,8 @@ class World:
             await asyncio.to_thread(self._publish, due)
             await asyncio.sleep(_LABEL_TICK)
 
-    def _publish(self, due: Sequence[tuple[str, int, dict[str, float], datetime]]) -> None:
-        for prediction_id, y, x, at in due:
+    def _publish(self, due: Sequence[_Due]) -> None:
+        for prediction_id, y, x in due:
             self._producer.label(prediction_id, y)
-            self._producer.event(self._dataset, {**x, "fraud": y, "at": at.timestamp()})
+            predicted_at = time_ns(parse(prediction_id).request_id) / 1e9
+            self._producer.event(self._dataset, {**x, "fraud": y, "at": predicted_at})
