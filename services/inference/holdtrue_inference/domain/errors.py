@@ -1,0 +1,51 @@
+"""Why a request is not answered. The transports translate; the texts say what was wrong, where, and what to do.
+
+Refused
+├── InvalidInput   the request is wrong and will stay so
+├── UnknownModel   no deployment of that name, or not that version of it
+├── NotServing     it exists, but cannot answer at the moment
+├── Overloaded     there is no time left to answer it
+├── SpoolFull      the prediction could not be recorded
+└── Expired        its deadline passed while it waited
+"""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """Base of all reasons not to answer."""
+
+
+class InvalidInput(Refused):
+    """The request is wrong; `field` is its part by path, for example `inputs[0].shape`."""
+
+    def __init__(self, field: str, description: str) -> None:
+        """Name the part and say what was expected and what came."""
+        super().__init__(f"{field}: {description}")
+        self.field = field
+        self.description = description
+
+
+class UnknownModel(Refused):
+    """There is no such model, or not that version of it."""
+
+
+class NotServing(Refused):
+    """The model exists, but no revision of it can answer at the moment."""
+
+
+class Overloaded(Refused):
+    """The request would have waited longer than its deadline; `retry_after_ms` says when to come again."""
+
+    def __init__(self, text: str, retry_after_ms: int) -> None:
+        """Say why, and when it is worth another try."""
+        super().__init__(text)
+        self.retry_after_ms = retry_after_ms
+
+
+class SpoolFull(Refused):
+    """The prediction log cannot take another record, so nothing may be answered that has to be recorded."""
+
+
+class Expired(Refused):
+    """The deadline passed before the model ran."""

@@ -1,0 +1,50 @@
+"""From a revision to a warm model: fetch, verify, load, run."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+from holdtrue_models import MalformedModel, Manifest, OnnxModel, UnsupportedModel, load_onnx
+
+from holdtrue_inference.domain.estimate import RunTime
+from holdtrue_inference.serving import MAX_BATCH_ROWS, Warm
+
+if TYPE_CHECKING:
+    from holdtrue_contracts.deployer.v1.deployments_pb2 import Revision
+
+    from holdtrue_inference.store.cache import Artifacts
+
+WARM_UP_ROWS = (1, 8, 64, MAX_BATCH_ROWS)
+
+
+def load(revision: Revision, artifacts: Artifacts) -> Warm:
+    """Load what the revision names, see that it answers its check rows as its maker recorded, and run it a few times.
+
+    Blocks for as long as that takes. Raises HoldtrueError if an artifact cannot be had, ModelError if it is not to be
+    served.
+    """
+    if revision.kind != "onnx":
+        raise UnsupportedModel(f"revisions of kind {revision.kind!r} are not served here, only 'onnx'")
+    manifest = Manifest.from_bytes(artifacts.fetch(revision.manifest_digest))
+    if manifest.artifact.digest != revision.artifact_digest:
+        raise MalformedModel(
+            f"the revision serves {revision.artifact_digest}, its manifest names {manifest.artifact.digest}"
+        )
+    model = load_onnx(artifacts.fetch(revision.artifact_digest), manifest)
+    return Warm(model, _warm_up(model), manifest.score_map, ThreadPoolExecutor(1, thread_name_prefix="model"))
+
+
+def _warm_up(model: OnnxModel) -> RunTime:
+    """Run the check rows in batches of several sizes; only the second run of each counts."""
+    rows = model.manifest.check_rows.inputs.array()
+    measured: list[tuple[int, float]] = []
+    for count in WARM_UP_ROWS:
+        batch = np.resize(rows, (count, rows.shape[1]))
+        model.run(batch)
+        began = time.perf_counter()
+        model.run(batch)
+        measured.append((count, time.perf_counter() - began))
+    return RunTime(measured)
