@@ -115,7 +115,7 @@ def pending(wanted: Sequence[Migration], applied: dict[tuple[str, str], str]) ->
     for migration in missing:
         if migration.name < last.get(migration.package, ""):
             raise MigrationError(
-                f"{migration.package}/{migration.name} comes before {last[migration.package]}, already applied: renumber it"
+                f"{migration.package}/{migration.name} would be overtaken by {last[migration.package]}: renumber it"
             )
     return missing
 

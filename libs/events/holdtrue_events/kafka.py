@@ -1,0 +1,130 @@
+"""How this platform speaks to Kafka: one place for the settings of every producer and consumer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from holdtrue_core.settings import KafkaSettings
+
+    from .client import Consumer, Producer
+
+T = TypeVar("T")
+
+MAX_EVENT_BYTES = 1_000_000
+"""Bytes of key, value and headers of one event at most; the broker's own limit is a little higher."""
+MAX_BATCH_BYTES = 1_040_000
+"""Bytes of one batch of a producer at most: under the broker's default for a message set."""
+_METADATA_MILLISECONDS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """Where Kafka is and who we are there.
+
+    Attributes:
+        bootstrap: host:port.
+        prefix: Put before all topic and group names.
+        client_id: Shown in the broker's logs.
+        instance_id: Name of this process in its groups, kept over restarts (static membership); empty: dynamic.
+    """
+
+    bootstrap: str
+    prefix: str = ""
+    client_id: str = "holdtrue"
+    instance_id: str = ""
+
+    @classmethod
+    def of(cls, settings: KafkaSettings) -> Kafka:
+        """Take everything from a service's settings."""
+        return cls(settings.kafka, settings.kafka_prefix, f"holdtrue-{settings.service()}", settings.instance_id)
+
+    def topic(self, name: str) -> str:
+        """Return the name on the broker."""
+        return self.prefix + name
+
+    def name(self, topic: str) -> str:
+        """Return the name in the catalogue of a topic on the broker."""
+        return topic.removeprefix(self.prefix)
+
+    def producer(self) -> Producer:
+        """Return a producer, not started: idempotent, acknowledged by all replicas in sync.
+
+        It retries until it succeeds: bound bytes and time at the caller.
+        """
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.bootstrap,
+            client_id=self.client_id,
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=MAX_BATCH_BYTES,
+            max_request_size=4 * MAX_BATCH_BYTES,
+            metadata_max_age_ms=_METADATA_MILLISECONDS,
+        )
+        return cast("Producer", producer)
+
+    def consumer(self, *topics: str, group: str | None = None) -> Consumer:
+        """Return a consumer, not started, that commits only when told; without group it gets all partitions."""
+        consumer = AIOKafkaConsumer(
+            *topics,
+            bootstrap_servers=self.bootstrap,
+            client_id=self.client_id,
+            group_id=None if group is None else self.prefix + group,
+            group_instance_id=self.instance_id or None if group is not None else None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=6_000,
+            heartbeat_interval_ms=1_500,
+            metadata_max_age_ms=_METADATA_MILLISECONDS,
+        )
+        return cast("Consumer", consumer)
+
+
+async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what `work` returns, or cancel it and return None once `stopping` is set."""
+    working, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        stopped.cancel()
+
+
+async def abort(producer: Producer) -> None:
+    """Stop a producer without waiting for what it could not deliver, as `stop()` would, for ever."""
+    sender: asyncio.Task[None] | None = cast("Any", producer)._sender.sender_task  # noqa: SLF001  no public way to give up
+    if sender is not None:
+        sender.cancel()
+    await producer.stop()
+
+
+class RateLimit(logging.Filter):
+    """Lets a logger say the same thing (same template) `burst` times in `seconds`, then tells how often it did not."""
+
+    def __init__(self, burst: int = 3, seconds: float = 30.0) -> None:
+        """Set the limit."""
+        super().__init__()
+        self._burst = burst
+        self._seconds = seconds
+        self._windows: dict[tuple[str, object], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Decide about one line."""
+        now = time.monotonic()
+        began, count = self._windows.get((record.name, record.msg), (now, 0))
+        if now - began > self._seconds:
+            if count > self._burst:
+                record.msg = f"{record.getMessage()} (and {count - self._burst} more like it)"
+                record.args = None
+            began, count = now, 0
+        self._windows[record.name, record.msg] = (began, count + 1)
+        return count < self._burst

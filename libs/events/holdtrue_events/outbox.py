@@ -1,0 +1,150 @@
+"""Publishing: events are written in the transaction of the change that they tell of, and relayed after it.
+
+Buffered while the transaction runs and inserted in one statement just before COMMIT, after the row locks of the change:
+so the ids of one aggregate's events follow its versions, and the relay, which sends by id, keeps their order.
+"""
+
+from __future__ import annotations
+
+import struct
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from holdtrue_contracts.codec import Event, Record, encode, new_event
+from holdtrue_core.clock import Clock, SystemClock
+from holdtrue_core.errors import InvalidArgument
+from holdtrue_storage import database
+
+from .kafka import MAX_EVENT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from google.protobuf.message import Message
+    from holdtrue_contracts.actor import Actor
+    from holdtrue_storage.database import Connection, Database
+
+    from .client import RawRecord
+
+M = TypeVar("M", bound="Message")
+
+SIGNAL = "outbox"
+"""Channel of `Database.signal` that wakes the relay."""
+_INSERT = """
+INSERT INTO outbox (tenant, topic, key, value, headers)
+SELECT tenant, topic, key, value, headers
+FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[])
+    WITH ORDINALITY AS row (tenant, topic, key, value, headers, number)
+ORDER BY number"""
+_LENGTHS = struct.Struct("<HI")
+
+
+class Transaction(database.Transaction):
+    """A database transaction that also publishes.
+
+    Attributes:
+        source: `ce_source` of its events.
+        traceparent: W3C trace context that its events carry on, or None.
+    """
+
+    def __init__(self, outbox: Outbox, where: Database, connection: Connection, actor: Actor) -> None:
+        """Use `Outbox.transaction`."""
+        super().__init__(where, connection, actor)
+        self.source = outbox.source
+        self.traceparent: str | None = None
+        self._clock = outbox.clock
+        self._outgoing: list[tuple[str, Record | RawRecord]] = []
+
+    def publish(
+        self, message: M, *, aggregate_version: int | None = None, subject: str = "", event_id: str | None = None
+    ) -> Event[M]:
+        """Publish an event when, and only if, the transaction commits; return it.
+
+        `aggregate_version` is the version that the change made (`UPDATE … RETURNING version`), `subject` defaults to
+        the object in the key field. Raises InvalidArgument for more than MAX_EVENT_BYTES.
+        """
+        event = new_event(
+            message,
+            source=self.source,
+            actor=self.actor,
+            time=self._clock.now(),
+            event_id=event_id,
+            subject=subject or None,
+            aggregate_version=aggregate_version,
+            traceparent=self.traceparent,
+        )
+        record = encode(event)
+        if (size := _size(record)) > MAX_EVENT_BYTES:
+            raise InvalidArgument(f"{event.type}: {size} bytes, {MAX_EVENT_BYTES} are allowed: refer to a blob instead")
+        self.send(record)
+        return event
+
+    def send(self, record: Record | RawRecord) -> None:
+        """Send a record as it is, for the actor's tenant; `publish` is for events."""
+        self._outgoing.append((self.actor.tenant, record))
+
+    async def before_commit(self) -> None:
+        """Write the outbox rows."""
+        if not self._outgoing:
+            return
+        tenants, records = zip(*self._outgoing, strict=True)
+        await self.connection.execute(
+            _INSERT,
+            tenants,
+            [record.topic for record in records],
+            [record.key for record in records],
+            [record.value for record in records],
+            [pack_headers(record.headers) for record in records],
+        )
+        self.after_commit(self.database.signal(SIGNAL).set)
+
+
+class Outbox:
+    """Opens transactions that publish.
+
+    Attributes:
+        database: Where.
+        source: `ce_source` of the events, "holdtrue/<service>".
+        clock: Gives the events' times.
+    """
+
+    def __init__(self, database: Database, source: str, clock: Clock | None = None) -> None:
+        """Bind to the service's database."""
+        self.database = database
+        self.source = source
+        self.clock = clock or SystemClock()
+
+    @asynccontextmanager
+    async def transaction(self, actor: Actor) -> AsyncGenerator[Transaction]:
+        """Open a transaction; commits, rolls back and raises as `Database.transaction` does."""
+        async with self.database.unit_of_work(self._make, actor) as tx:
+            yield tx
+
+    def _make(self, where: Database, connection: Connection, actor: Actor) -> Transaction:
+        return Transaction(self, where, connection, actor)
+
+
+def _size(record: Record) -> int:
+    headers = sum(len(name) + len(value) for name, value in record.headers)
+    return len(record.key) + len(record.value) + headers
+
+
+def pack_headers(headers: Sequence[tuple[str, bytes]]) -> bytes:
+    """Return record headers as bytes: for each, length of the name (u16), of the value (u32), name, value."""
+    parts: list[bytes] = []
+    for name, value in headers:
+        raw = name.encode()
+        parts += (_LENGTHS.pack(len(raw), len(value)), raw, value)
+    return b"".join(parts)
+
+
+def unpack_headers(packed: bytes) -> list[tuple[str, bytes]]:
+    """Return what `pack_headers` packed."""
+    headers: list[tuple[str, bytes]] = []
+    position = 0
+    while position < len(packed):
+        name_size, value_size = _LENGTHS.unpack_from(packed, position)
+        middle = position + _LENGTHS.size + name_size
+        headers.append((packed[position + _LENGTHS.size : middle].decode(), packed[middle : middle + value_size]))
+        position = middle + value_size
+    return headers

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from holdtrue_events.kafka import Kafka
+from holdtrue_events.outbox import Outbox
+from holdtrue_events.topics import ensure
+from holdtrue_storage.database import Database
+from holdtrue_storage.migrations import migrate
+from holdtrue_storage.provision import provision
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SCHEMA = "service"
+
+
+@pytest.fixture
+async def database(database_dsn: str) -> AsyncIterator[Database]:
+    """The database of a service, with the shared tables and one of its own: `effect(value text)`."""
+    await provision(database_dsn, SCHEMA)
+    database = Database(database_dsn.replace("postgres@", f"{SCHEMA}@"), SCHEMA)
+    await database.open()
+    await migrate(database, ["holdtrue_storage", "holdtrue_events"])
+    async with database.acquire() as connection:
+        await connection.execute("CREATE TABLE effect (number bigserial PRIMARY KEY, value text NOT NULL)")
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def outbox(database: Database) -> Outbox:
+    return Outbox(database, "holdtrue/service")
+
+
+@pytest.fixture
+async def bus(kafka: str, topic_prefix: str) -> Kafka:
+    """Kafka with the topics of the catalogue under a prefix of this test."""
+    await ensure(kafka, topic_prefix)
+    return Kafka(kafka, topic_prefix)
