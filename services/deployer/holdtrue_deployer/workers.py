@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from holdtrue_contracts.actor import Actor, ActorKind
@@ -19,7 +19,6 @@ from holdtrue_deployer.store import DeploymentStore, RolloutStore
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from google.protobuf.message import Message
     from holdtrue_contracts.codec import Event
     from holdtrue_core.clock import Clock
     from holdtrue_events.outbox import Outbox, Transaction
@@ -36,7 +35,7 @@ class Replicas:
         """Begin with none."""
         self._latest: dict[bytes, ReplicaState] = {}
 
-    def apply(self, key: bytes, event: Event[Message] | None) -> None:
+    def apply(self, key: bytes, event: Event[Any] | None) -> None:
         """Take the latest of a replica, or its farewell."""
         if event is None:
             self._latest.pop(key, None)

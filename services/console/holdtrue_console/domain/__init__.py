@@ -1,0 +1,1 @@
+"""What the page shows, made of the services' messages, without any I/O."""
