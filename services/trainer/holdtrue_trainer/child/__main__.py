@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from holdtrue_trainer.child import exchange
-from holdtrue_trainer.child.exchange import Failure, Refusal, Result, Stage
+from holdtrue_trainer.child.exchange import Refusal, Result, Stage
+from holdtrue_trainer.domain.run import Failure
 
 
 def announce(stage: Stage) -> None:

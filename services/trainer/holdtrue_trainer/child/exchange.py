@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Literal
 
 import msgspec
-from holdtrue_models.signature import Dtype  # noqa: TC002 - read by msgspec at run time
+from holdtrue_models.signature import Dtype
+
+from holdtrue_trainer.domain.run import Failure  # noqa: TC001 - as above
 
 JOB = "job.json"
 DATA = "data.arrow"
@@ -24,16 +25,6 @@ OUTPUTS = (SKOPS, ONNX, MANIFEST, PROFILE)
 """The files that a successful child leaves; no others are taken."""
 
 Stage = Literal["loading", "training", "evaluating", "packing"]
-
-
-class Failure(StrEnum):
-    """Why a run failed. Only `infrastructure` is tried again."""
-
-    USER_ERROR = "user_error"
-    OUT_OF_MEMORY = "out_of_memory"
-    TIMEOUT = "timeout"
-    DATA = "data"
-    INFRASTRUCTURE = "infrastructure"
 
 
 class ColumnNote(msgspec.Struct, frozen=True):
@@ -103,6 +94,11 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
 
 
 Result = Success | Refusal
+
+
+def checked_dtype(name: str) -> Dtype:
+    """Return the dtype of a column as the registry names it. Raises msgspec.ValidationError."""
+    return msgspec.convert(name, Dtype)
 
 
 def encode(document: Job | Result) -> bytes:

@@ -16,33 +16,28 @@ import sys
 import msgspec
 from holdtrue_core.process import die_with_parent
 
+from holdtrue_trainer.child.limits import Limits
+
 _NEW_USER = 0x10000000
 _NEW_NETWORK = 0x40000000
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one child may use. `memory_bytes` and `processes` also hold for all its processes together."""
-
-    memory_bytes: int = 4 << 30
-    wall_seconds: float = 3600.0
-    file_bytes: int = 2 << 30
-    open_files: int = 256
-    processes: int = 32
+_AFTER_WARNING = 5  # seconds of processor time from SIGXCPU, which says why, to SIGKILL
 
 
 def apply(limits: Limits) -> None:
     """Set the limits of this process. Processor time is the wall time: the child works in one thread."""
     seconds = max(1, int(limits.wall_seconds))
-    for what, value in (
-        (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_FSIZE, limits.file_bytes),
-        (resource.RLIMIT_NOFILE, limits.open_files),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _, hard = resource.getrlimit(what)
-        capped = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(what, (capped, capped))
+    _limit(resource.RLIMIT_AS, limits.memory_bytes)
+    _limit(resource.RLIMIT_CPU, seconds, seconds + _AFTER_WARNING)
+    _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
+    _limit(resource.RLIMIT_NOFILE, limits.open_files)
+    _limit(resource.RLIMIT_CORE, 0)
+
+
+def _limit(what: int, soft: int, hard: int | None = None) -> None:
+    """Set a limit, never above what this process has been given."""
+    _, given = resource.getrlimit(what)
+    wanted = (soft, soft if hard is None else hard)
+    resource.setrlimit(what, wanted if given == resource.RLIM_INFINITY else (min(soft, given), min(wanted[1], given)))
 
 
 def leave_network() -> bool:

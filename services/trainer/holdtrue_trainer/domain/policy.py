@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence  # noqa: TC003 - read at run time where the memory is stored
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta  # noqa: TC003 - as above
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 DAY = timedelta(days=1)
@@ -59,6 +59,7 @@ class Trigger:
 
     alert_id: str
     cause: Cause
+    deployment_id: str
     model_version: int
     concept: bool
     first_bad_ns: int
@@ -66,8 +67,10 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """The newest version of the policy's dataset; `later` counts its labelled rows by `first_bad_ns` of each trigger."""
+    """The newest version of the policy's dataset; `later`: its labelled rows by the event time they count from."""
 
+    dataset_id: str
+    name: str
     version: int
     suspect: bool
     later: Mapping[int, int] = field(default_factory=dict[int, int])
@@ -77,6 +80,7 @@ class Dataset:
 class Start:
     """Start a run now."""
 
+    dataset: Dataset
     cause: Cause
     alert_ids: tuple[str, ...]
     from_ns: int
@@ -85,11 +89,15 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Start nothing; decide again at `until`, or only when something happens if that is None."""
+    """Start nothing; decide again at `until`, or only when something happens if that is None.
+
+    `from_ns`: when it waits for labels, the event time from which labelled rows count.
+    """
 
     reason: Reason
     until: datetime | None = None
     detail: str = ""
+    from_ns: int = 0
 
     def __str__(self) -> str:
         """Say it to a person."""
@@ -104,7 +112,8 @@ class Retraining:
     """What has happened to one model, as far as retraining must know.
 
     `quiet_since`: when its last run, verdict or rollout ended. `setbacks`: candidates that failed, were rejected or
-    rolled back since the last promotion. `starts`: runs of the last day that began by themselves.
+    rolled back since the last promotion. `starts`: runs of the last day that began by themselves. `champions`: the
+    version that serves, by deployment.
     """
 
     policy: Policy
@@ -115,7 +124,7 @@ class Retraining:
     starts: tuple[datetime, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     closed_alerts: tuple[str, ...] = ()
-    champion: int = 0
+    champions: Mapping[str, int] = field(default_factory=dict[str, int])
     has_recipe: bool = False
 
     @property
@@ -127,7 +136,17 @@ class Retraining:
     def active(self) -> tuple[Trigger, ...]:
         """The open triggers that the policy follows and that are about the version that serves."""
         followed = {Cause.PRECISION: self.policy.on_precision, Cause.DRIFT: self.policy.on_drift}
-        return tuple(t for t in self.triggers if followed[t.cause] and t.model_version in {self.champion, 0})
+        return tuple(
+            t for t in self.triggers if followed[t.cause] and self.champions.get(t.deployment_id) == t.model_version
+        )
+
+    def agreed(self, default: Policy, dataset_id: str) -> Retraining:
+        """Follow the default policy, reading this dataset, unless a policy was set."""
+        return self if self.policy.dataset_id else replace(self, policy=replace(default, dataset_id=dataset_id))
+
+    def with_policy(self, policy: Policy) -> Retraining:
+        """Follow another policy."""
+        return replace(self, policy=policy)
 
     def run_requested(self, run_id: str, now: datetime, *, automatic: bool) -> Retraining:
         """Remember that a run is open."""
@@ -143,18 +162,24 @@ class Retraining:
         """Remember the verdict on a candidate: its rollout, if any, begins within the cool-down."""
         return replace(self._quiet(now), setbacks=self.setbacks + rejected)
 
-    def rollout_moved(self, rollout_id: str) -> Retraining:
+    def rollout_opened(self, rollout_id: str) -> Retraining:
         """Remember that a rollout is open."""
         return replace(self, open_rollouts=tuple(sorted({*self.open_rollouts, rollout_id})))
 
     def rolled_back(self, rollout_id: str, now: datetime) -> Retraining:
         """Remember that a rollout was taken back."""
-        return replace(self._closed(rollout_id, now), setbacks=self.setbacks + 1)
+        return replace(self.rollout_closed(rollout_id, now), setbacks=self.setbacks + 1)
 
-    def promoted(self, rollout_id: str, version: int, now: datetime) -> Retraining:
-        """Remember that a version serves: what triggered its training is answered."""
-        answered = [t.alert_id for t in self.triggers if t.model_version != version]
-        return replace(self._closed(rollout_id, now), setbacks=0, champion=version)._forget(answered)
+    def promoted(self, rollout_id: str, deployment_id: str, version: int, now: datetime) -> Retraining:
+        """Remember that a version serves a deployment: alerts about the one before it are answered."""
+        older = (t for t in self.triggers if t.deployment_id == deployment_id and t.model_version != version)
+        serving = self.alerts_closed([t.alert_id for t in older]).serving(deployment_id, version)
+        return replace(serving.rollout_closed(rollout_id, now), setbacks=0)
+
+    def serving(self, deployment_id: str, version: int) -> Retraining:
+        """Remember which version serves a deployment; 0: none any more."""
+        others = {name: number for name, number in self.champions.items() if name != deployment_id}
+        return replace(self, champions=others | ({deployment_id: version} if version else {}))
 
     def alert_raised(self, trigger: Trigger) -> Retraining:
         """Remember an alert or what is new about it; a closed one stays closed."""
@@ -163,20 +188,18 @@ class Retraining:
         others = (t for t in self.triggers if t.alert_id != trigger.alert_id)
         return replace(self, triggers=(*others, trigger))
 
-    def alert_closed(self, alert_id: str) -> Retraining:
-        """Remember that an alert is over."""
-        return self._forget([alert_id])
-
-    def _quiet(self, now: datetime) -> Retraining:
-        return replace(self, quiet_since=max(now, self.quiet_since or now))
-
-    def _closed(self, rollout_id: str, now: datetime) -> Retraining:
-        return replace(self._quiet(now), open_rollouts=tuple(r for r in self.open_rollouts if r != rollout_id))
-
-    def _forget(self, alert_ids: Sequence[str]) -> Retraining:
+    def alerts_closed(self, alert_ids: Sequence[str]) -> Retraining:
+        """Remember that alerts are over."""
         remaining = tuple(t for t in self.triggers if t.alert_id not in alert_ids)
         closed = (*(a for a in self.closed_alerts if a not in alert_ids), *alert_ids)
         return replace(self, triggers=remaining, closed_alerts=closed[-REMEMBERED_ALERTS:])
+
+    def rollout_closed(self, rollout_id: str, now: datetime) -> Retraining:
+        """Remember that a rollout is over."""
+        return replace(self._quiet(now), open_rollouts=tuple(r for r in self.open_rollouts if r != rollout_id))
+
+    def _quiet(self, now: datetime) -> Retraining:
+        return replace(self, quiet_since=max(now, self.quiet_since or now))
 
 
 def decide(memory: Retraining, dataset: Dataset | None, now: datetime) -> Decision:
@@ -190,12 +213,12 @@ def decide(memory: Retraining, dataset: Dataset | None, now: datetime) -> Decisi
     concept = [trigger for trigger in triggers if trigger.concept]
     ids = tuple(sorted(trigger.alert_id for trigger in triggers))
     if not concept:
-        return Start(triggers[0].cause, ids, 0, memory.policy.last_rows)
+        return Start(dataset, triggers[0].cause, ids, 0, memory.policy.last_rows)
     from_ns = min(trigger.first_bad_ns for trigger in concept)
     labelled, needed = dataset.later.get(from_ns, 0), memory.policy.min_new_labels
     if labelled < needed:
-        return Wait(Reason.WAITING_FOR_LABELS, None, f"{labelled} of {needed}")
-    return Start(concept[0].cause, ids, from_ns, 0)
+        return Wait(Reason.WAITING_FOR_LABELS, None, f"{labelled} of {needed}", from_ns)
+    return Start(dataset, concept[0].cause, ids, from_ns, 0)
 
 
 def _hindrance(memory: Retraining, dataset: Dataset | None) -> Wait | None:
