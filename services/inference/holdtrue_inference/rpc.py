@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import structlog
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from holdtrue_contracts.oip import SERVICE, client
 from holdtrue_contracts.oip import inference_pb2 as oip
-from holdtrue_core import errors
+from holdtrue_core import errors, health
+from holdtrue_core.health import Health
 
 from holdtrue_inference.domain import descriptions
 from holdtrue_inference.domain.errors import (
@@ -74,7 +74,7 @@ class InferenceService:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """All methods, as a server takes them."""
-        handlers = {
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "ModelInfer": grpc.unary_unary_rpc_method_handler(self._infer),
             "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._stream),
         }
@@ -190,7 +190,7 @@ class InferenceServer:
         self._grace = settings.grace_seconds / 2
         self._service = service
         self._serving = serving
-        self._health = _Health(serving)
+        self._health = Health([SERVICE])
         self._stopped = asyncio.Event()
         self.port = 0
         """The port that is bound, after the start."""
@@ -199,8 +199,8 @@ class InferenceServer:
         """Bind and answer; raises RuntimeError where the port is taken."""
         self._server = grpc.aio.server(options=_options())
         self._server.add_generic_rpc_handlers((self._service.handler(),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = [SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME]
+        self._health.add_to(self._server)
+        names = [SERVICE, health.SERVICE, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self._server, _pool())
         await self.announce(ready=False)
         self.port = self._server.add_insecure_port(self._address)
@@ -220,24 +220,7 @@ class InferenceServer:
 
     async def announce(self, *, ready: bool) -> None:
         """Say whether the service may be used."""
-        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", SERVICE):
-            await self._health.set(name, status)
-
-
-class _Health(health_aio.HealthServicer):
-    """Health of the service, and of each model by its name."""
-
-    def __init__(self, serving: Serving) -> None:
-        super().__init__()
-        self._serving = serving
-
-    async def Check(  # noqa: N802  the protocol's name
-        self, request: health_pb2.HealthCheckRequest, context: Context
-    ) -> health_pb2.HealthCheckResponse:
-        if request.service in self._serving.table.deployments and not self._serving.draining:
-            return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
-        return await super().Check(request, context)
+        await self._health.announce(ready=ready)
 
 
 def to_error(refusal: Refused | Failed) -> errors.HoldtrueError:
@@ -284,7 +267,7 @@ def _parse(data: bytes) -> oip.ModelInferRequest:
 
 def _remaining(request: oip.ModelInferRequest, context: Context) -> float:
     """Seconds until the request's deadline: the transport's, lowered by the parameter `timeout` in microseconds."""
-    remaining = context.time_remaining()
+    remaining = cast("float | None", context.time_remaining())  # None where the caller set no deadline
     seconds = DEFAULT_SECONDS if remaining is None else min(remaining, MAX_SECONDS)
     if request.parameters:
         wish = client.parameter_value(request.parameters["timeout"]) if "timeout" in request.parameters else None

@@ -84,10 +84,10 @@ def _encode(context: bytes, batch: Batch) -> bytes:
             struct.pack(f"<{requests}q", *batch.arrivals_ns),
             struct.pack(f"<{requests}I", *map(len, external_ids)),
             *external_ids,
-            batch.tails,
-            batch.x,
-            np.ascontiguousarray(batch.scores),
-            batch.classes,
+            batch.tails.data,
+            batch.x.data,
+            np.ascontiguousarray(batch.scores).data,
+            batch.classes.data,
         )
     )
 
@@ -202,7 +202,7 @@ def served(read: Sequence[Chunk], *, batch_id: str, spool_id: str, sequence: int
     return event
 
 
-def _column(parts: Sequence[Buffer], dtype: ElementType, *shape: int) -> Column:
+def _column(parts: Sequence[Buffer], dtype: ElementType.ValueType, *shape: int) -> Column:
     return Column(data=b"".join(parts), dtype=dtype, shape=shape)
 
 

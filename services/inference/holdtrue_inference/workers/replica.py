@@ -220,7 +220,7 @@ def _state(revision: Revision) -> RevisionState:
     )
 
 
-def _set(state: RevisionState, value: LoadState, reason: str = "") -> None:
+def _set(state: RevisionState, value: LoadState.ValueType, reason: str = "") -> None:
     if state.state != value:
         state.since.CopyFrom(timestamp(datetime.now(UTC)))
     state.state = value
