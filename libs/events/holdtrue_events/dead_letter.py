@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from holdtrue_contracts.actor import DEFAULT_TENANT
 from holdtrue_contracts.catalogue import DEAD_LETTERS
-
-from .client import RawRecord
+from holdtrue_contracts.codec import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +62,7 @@ class DeadLetter:
         """The event's type, if its headers have one."""
         return self._text("ce_type")
 
-    def to_record(self) -> RawRecord:
+    def to_record(self) -> Record:
         """Return it as it stands on the topic of dead letters."""
         told = {
             "id": self.id,
@@ -77,7 +76,7 @@ class DeadLetter:
             "time": self.failed_at.isoformat(),
         }
         headers = (*self.headers, *((_DEAD + name, text.encode()) for name, text in told.items()))
-        return RawRecord(DEAD_LETTERS, self.key, self.value, headers)
+        return Record(DEAD_LETTERS, self.key, self.value, headers)
 
     @classmethod
     def from_record(cls, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> DeadLetter:
@@ -102,10 +101,10 @@ class DeadLetter:
         except KeyError as error:
             raise ValueError(f"not a dead letter: the header {_DEAD}{error.args[0]} is missing") from error
 
-    def replay(self) -> RawRecord:
+    def replay(self) -> Record:
         """Return the record that gives its consumer another chance."""
         kept = tuple((name, raw) for name, raw in self.headers if name != REPLAY)
-        return RawRecord(self.topic, self.key, self.value, (*kept, (REPLAY, f"{self.consumer}/{self.id}".encode())))
+        return Record(self.topic, self.key, self.value, (*kept, (REPLAY, f"{self.consumer}/{self.id}".encode())))
 
     def _text(self, name: str) -> str | None:
         return next((raw.decode(errors="replace") for key, raw in self.headers if key == name), None)

@@ -19,8 +19,7 @@ from .inbox import claim
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .client import Received
-    from .kafka import Kafka
+    from .kafka import Incoming, Kafka
     from .outbox import Outbox, Transaction
     from .subscriptions import AnyHandler
 
@@ -47,7 +46,7 @@ class Rejected(Exception):
 class Delivery:
     """A record that concerns us, and what is to be done about it; `claim` is (tenant, id) in the inbox."""
 
-    record: Received
+    record: Incoming
     claim: tuple[str, str]
     todo: tuple[AnyHandler, Event[Any]] | MalformedEvent
 
@@ -64,7 +63,7 @@ class Effects:
         self._service = outbox.database.schema
         self._actor = service_actor(self._service)
 
-    async def apply(self, records: Sequence[Received]) -> None:
+    async def apply(self, records: Sequence[Incoming]) -> None:
         """Give records of one partition their effect, all or (raising what a handler raised) none.
 
         Malformed ones become dead letters; what was seen before, or is for others, has no effect.
@@ -82,7 +81,7 @@ class Effects:
         _handled.labels(self._service).inc(count)
         _duplicate.labels(self._service).inc(len(deliveries) - count)
 
-    async def bury(self, record: Received, reason: str, message: str) -> None:
+    async def bury(self, record: Incoming, reason: str, message: str) -> None:
         """Make a well-formed event that its handler cannot handle a dead letter, instead of its effect."""
         delivery = self._read(record)
         if delivery is None:
@@ -129,7 +128,7 @@ class Effects:
             message=message,
         )
 
-    def _read(self, record: Received) -> Delivery | None:
+    def _read(self, record: Incoming) -> Delivery | None:
         """Return what is to be done about a record, or None if it is not for us."""
         headers = dict(record.headers)
         topic = self._kafka.name(record.topic)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from .quiet import quieten_aiokafka
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from aiokafka import ConsumerRecord
     from holdtrue_core.settings import KafkaSettings
 
-    from .client import Consumer, Producer
-
 T = TypeVar("T")
+Incoming: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
 
 MAX_EVENT_BYTES = 1_000_000
 """Bytes of key, value and headers of one event at most; the broker's own limit is a little higher."""
@@ -55,12 +55,13 @@ class Kafka:
         """Return the name in the catalogue of a topic on the broker."""
         return topic.removeprefix(self.prefix)
 
-    def producer(self) -> Producer:
+    def producer(self) -> AIOKafkaProducer:
         """Return a producer, not started: idempotent, acknowledged by all replicas in sync.
 
         It retries until it succeeds: bound bytes and time at the caller.
         """
-        producer = AIOKafkaProducer(
+        quieten_aiokafka()
+        return AIOKafkaProducer(
             bootstrap_servers=self.bootstrap,
             client_id=self.client_id,
             acks="all",
@@ -69,11 +70,11 @@ class Kafka:
             max_request_size=4 * MAX_BATCH_BYTES,
             metadata_max_age_ms=_METADATA_MILLISECONDS,
         )
-        return cast("Producer", producer)
 
-    def consumer(self, *topics: str, group: str | None = None) -> Consumer:
+    def consumer(self, *topics: str, group: str | None = None) -> AIOKafkaConsumer:
         """Return a consumer, not started, that commits only when told; without group it gets all partitions."""
-        consumer = AIOKafkaConsumer(
+        quieten_aiokafka()
+        return AIOKafkaConsumer(
             *topics,
             bootstrap_servers=self.bootstrap,
             client_id=self.client_id,
@@ -85,7 +86,6 @@ class Kafka:
             heartbeat_interval_ms=1_500,
             metadata_max_age_ms=_METADATA_MILLISECONDS,
         )
-        return cast("Consumer", consumer)
 
 
 async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
@@ -99,32 +99,9 @@ async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | N
         stopped.cancel()
 
 
-async def abort(producer: Producer) -> None:
+async def abort(producer: AIOKafkaProducer) -> None:
     """Stop a producer without waiting for what it could not deliver, as `stop()` would, for ever."""
-    sender: asyncio.Task[None] | None = cast("Any", producer)._sender.sender_task  # noqa: SLF001  no public way to give up
+    sender: asyncio.Task[None] | None = producer._sender.sender_task  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  no public way to give up
     if sender is not None:
         sender.cancel()
     await producer.stop()
-
-
-class RateLimit(logging.Filter):
-    """Lets a logger say the same thing (same template) `burst` times in `seconds`, then tells how often it did not."""
-
-    def __init__(self, burst: int = 3, seconds: float = 30.0) -> None:
-        """Set the limit."""
-        super().__init__()
-        self._burst = burst
-        self._seconds = seconds
-        self._windows: dict[tuple[str, object], tuple[float, int]] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Decide about one line."""
-        now = time.monotonic()
-        began, count = self._windows.get((record.name, record.msg), (now, 0))
-        if now - began > self._seconds:
-            if count > self._burst:
-                record.msg = f"{record.getMessage()} (and {count - self._burst} more like it)"
-                record.args = None
-            began, count = now, 0
-        self._windows[record.name, record.msg] = (began, count + 1)
-        return count < self._burst

@@ -12,15 +12,14 @@ from holdtrue_contracts.codec import Event, MalformedEvent, UnknownEventType, de
 from prometheus_client import Counter
 
 from .backoff import Backoff
-from .kafka import unless
+from .kafka import Incoming, unless
 from .watchdog import ConsumerStalled, Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from aiokafka import TopicPartition
+    from aiokafka import AIOKafkaConsumer, TopicPartition
 
-    from .client import Consumer, Received
     from .kafka import Kafka
 
 _FETCH_MILLISECONDS = 1_000
@@ -95,16 +94,16 @@ class Mirror:
         finally:
             await consumer.stop()
 
-    async def _go_on(self, consumer: Consumer) -> Mapping[TopicPartition, int]:
+    async def _go_on(self, consumer: AIOKafkaConsumer) -> Mapping[TopicPartition, int]:
         """Seek to where the last consumer stopped; return the ends as they are now."""
         for partition in consumer.assignment() & self._positions.keys():
             consumer.seek(partition, self._positions[partition])
         return await consumer.end_offsets(consumer.assignment())
 
-    async def _reached(self, consumer: Consumer, ends: Mapping[TopicPartition, int]) -> bool:
+    async def _reached(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
         return all([await consumer.position(partition) >= end for partition, end in ends.items()])
 
-    def _take(self, record: Received) -> None:
+    def _take(self, record: Incoming) -> None:
         event = None
         if record.value is not None:
             try:
@@ -129,6 +128,6 @@ class Mirror:
         self._versions[key] = version
         return True
 
-    def _pass_over(self, record: Received, why: str) -> None:
+    def _pass_over(self, record: Incoming, why: str) -> None:
         _passed_over.labels(self._topic).inc()
         _log.error("unusable record", topic=record.topic, partition=record.partition, offset=record.offset, why=why)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from holdtrue_contracts.actor import Actor
     from holdtrue_storage.database import Connection, Database
 
-    from .client import RawRecord
 
 M = TypeVar("M", bound="Message")
 
@@ -53,7 +52,7 @@ class Transaction(database.Transaction):
         self.source = outbox.source
         self.traceparent: str | None = None
         self._clock = outbox.clock
-        self._outgoing: list[tuple[str, Record | RawRecord]] = []
+        self._outgoing: list[tuple[str, Record]] = []
 
     def publish(
         self, message: M, *, aggregate_version: int | None = None, subject: str = "", event_id: str | None = None
@@ -79,7 +78,7 @@ class Transaction(database.Transaction):
         self.send(record)
         return event
 
-    def send(self, record: Record | RawRecord) -> None:
+    def send(self, record: Record) -> None:
         """Send a record as it is, for the actor's tenant; `publish` is for events."""
         self._outgoing.append((self.actor.tenant, record))
 
@@ -126,7 +125,7 @@ class Outbox:
 
 def _size(record: Record) -> int:
     headers = sum(len(name) + len(value) for name, value in record.headers)
-    return len(record.key) + len(record.value) + headers
+    return len(record.key or b"") + len(record.value or b"") + headers
 
 
 def pack_headers(headers: Sequence[tuple[str, bytes]]) -> bytes:

@@ -22,21 +22,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
-from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from holdtrue_contracts.catalogue import EVENTS
 from holdtrue_core.errors import HoldtrueError
 
 from .backoff import Backoff
 from .effects import Effects, Rejected
-from .kafka import unless
+from .kafka import Incoming, unless
 from .subscriptions import Handlers, subscribes, subscriptions
 from .watchdog import ConsumerStalled, Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from .client import Consumer, Received
     from .kafka import Kafka
     from .outbox import Outbox
 
@@ -127,7 +126,7 @@ class React:
         finally:
             await consumer.stop()
 
-    async def _turn(self, consumer: Consumer) -> None:
+    async def _turn(self, consumer: AIOKafkaConsumer) -> None:
         # Outside the lock: the revocation takes it while getmany waits for the rebalance.
         timeout = _TROUBLED_FETCH_MILLISECONDS if self._troubles else _FETCH_MILLISECONDS
         fetched = await unless(self._stopping, consumer.getmany(timeout_ms=timeout, max_records=_BATCH))
@@ -141,7 +140,7 @@ class React:
             self._resume(consumer)
 
     async def _handle(
-        self, consumer: Consumer, partition: TopicPartition, records: Sequence[Received]
+        self, consumer: AIOKafkaConsumer, partition: TopicPartition, records: Sequence[Incoming]
     ) -> dict[TopicPartition, int]:
         """Return the offset to commit, if any; what could not be handled yet is left to be fetched again."""
         count = await self._progress(partition, records)
@@ -150,7 +149,7 @@ class React:
             consumer.seek(partition, records[count].offset)
         return {partition: records[count - 1].offset + 1} if count else {}
 
-    async def _progress(self, partition: TopicPartition, records: Sequence[Received]) -> int:
+    async def _progress(self, partition: TopicPartition, records: Sequence[Incoming]) -> int:
         """Return how many were handled."""
         if partition not in self._troubles:
             try:
@@ -164,7 +163,7 @@ class React:
                 return index
         return len(records)
 
-    async def _handled(self, partition: TopicPartition, record: Received) -> bool:
+    async def _handled(self, partition: TopicPartition, record: Incoming) -> bool:
         try:
             await self._attempt(partition, record)
         except Exception as error:  # noqa: BLE001  kept with the partition, which tries again
@@ -173,7 +172,7 @@ class React:
         self._troubles.pop(partition, None)
         return True
 
-    async def _attempt(self, partition: TopicPartition, record: Received) -> None:
+    async def _attempt(self, partition: TopicPartition, record: Incoming) -> None:
         try:
             await self._effects.apply([record])
         except Rejected as error:
@@ -184,7 +183,7 @@ class React:
             _log.exception("an event failed at every try", partition=partition, offset=record.offset)
             await self._effects.bury(record, "failed", f"{type(error).__name__}: {error}")
 
-    def _postpone(self, partition: TopicPartition, record: Received, error: Exception) -> None:
+    def _postpone(self, partition: TopicPartition, record: Incoming, error: Exception) -> None:
         trouble = self._troubles[partition] = self._trouble(partition, record)
         trouble.tries += not _is_transient(error)
         pause = trouble.backoff.next()
@@ -192,11 +191,11 @@ class React:
         told = {"partition": partition, "offset": record.offset, "pause": round(pause, 2)}
         _log.warning("an event waits", **told, error=f"{type(error).__name__}: {error}")
 
-    def _trouble(self, partition: TopicPartition, record: Received) -> _Trouble:
+    def _trouble(self, partition: TopicPartition, record: Incoming) -> _Trouble:
         known = self._troubles.get(partition)
         return known if known is not None and known.offset == record.offset else _Trouble(record.offset)
 
-    def _resume(self, consumer: Consumer) -> None:
+    def _resume(self, consumer: AIOKafkaConsumer) -> None:
         now = time.monotonic()
         due = [partition for partition, trouble in self._troubles.items() if trouble.until <= now]
         consumer.resume(*due)
@@ -205,7 +204,7 @@ class React:
         async with self._lock:
             self._troubles.clear()
 
-    async def _commit(self, consumer: Consumer, offsets: dict[TopicPartition, int]) -> None:
+    async def _commit(self, consumer: AIOKafkaConsumer, offsets: dict[TopicPartition, int]) -> None:
         try:
             async with asyncio.timeout(_COMMIT_SECONDS):
                 await consumer.commit(offsets)

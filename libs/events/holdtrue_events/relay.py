@@ -12,7 +12,7 @@ import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
@@ -27,10 +27,10 @@ from .outbox import SIGNAL, unpack_headers
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
 
+    from aiokafka import AIOKafkaProducer, RecordMetadata
     from asyncpg import Record
     from holdtrue_storage.database import Connection
 
-    from . import client
     from .kafka import Kafka
     from .outbox import Outbox
 
@@ -61,7 +61,7 @@ class _Batch:
 
     topic: str
     partition: int
-    builder: client.Batch
+    builder: Any  # aiokafka's BatchBuilder
     ids: list[int] = field(default_factory=list[int])
     full: bool = False
 
@@ -87,8 +87,8 @@ class Relay:
         self._kafka = kafka
         self._service = outbox.database.schema
         self._wake = outbox.database.signal(SIGNAL)
-        self._producer: client.Producer | None = None
-        self._flights: dict[asyncio.Future[object], _Batch] = {}
+        self._producer: AIOKafkaProducer | None = None
+        self._flights: dict[asyncio.Future[RecordMetadata], _Batch] = {}
         self._resting: dict[str, float] = {}
         self._stopping = asyncio.Event()
 
@@ -161,7 +161,7 @@ class Relay:
             future = await producer.send_batch(batch.builder, topic, partition=batch.partition)
             self._flights[future] = batch
 
-    async def _batches(self, producer: client.Producer, rows: Sequence[Record]) -> Iterable[_Batch]:
+    async def _batches(self, producer: AIOKafkaProducer, rows: Sequence[Record]) -> Iterable[_Batch]:
         """Sort the rows into one batch for each partition."""
         topics = {row["topic"] for row in rows}
         counts = {topic: await self._partitions(producer, topic) for topic in topics}
@@ -176,7 +176,7 @@ class Relay:
             batches[place].add(row)
         return batches.values()
 
-    async def _partitions(self, producer: client.Producer, topic: str) -> int:
+    async def _partitions(self, producer: AIOKafkaProducer, topic: str) -> int:
         """Return their number; 0 where nobody knows the topic: it rests, the others go on."""
         try:
             async with asyncio.timeout(_METADATA_SECONDS):
@@ -208,7 +208,7 @@ class Relay:
         self._resting = {topic: until for topic, until in self._resting.items() if until > now}
         return list({batch.topic for batch in self._flights.values()} | self._resting.keys())
 
-    async def _started(self) -> client.Producer:
+    async def _started(self) -> AIOKafkaProducer:
         if self._producer is None:
             self._producer = self._kafka.producer()
             try:

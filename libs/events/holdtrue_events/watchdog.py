@@ -13,9 +13,8 @@ from prometheus_client import Counter
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from aiokafka import TopicPartition
+    from aiokafka import AIOKafkaConsumer, TopicPartition
 
-    from .client import Consumer
 
 _PATIENCE_SECONDS = 30.0
 _LOOK_SECONDS = 5.0
@@ -40,7 +39,7 @@ class Watchdog:
         self._next_look = 0.0
         self._rebuilds = 0
 
-    async def watch(self, consumer: Consumer) -> None:
+    async def watch(self, consumer: AIOKafkaConsumer) -> None:
         """Look, if it is time to; raises ConsumerStalled. Paused partitions may stand still."""
         if self._now() < self._next_look:
             return
@@ -81,7 +80,7 @@ class Watchdog:
             raise stall
 
 
-async def _position(consumer: Consumer, partition: TopicPartition) -> int:
+async def _position(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int:
     """Return the next offset to be read; -1 where even that is not known."""
     try:
         async with asyncio.timeout(_ASK_SECONDS):
