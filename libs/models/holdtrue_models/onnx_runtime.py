@@ -50,13 +50,17 @@ class OnnxModel:
     def run(self, x: Float32s) -> Float32s:
         """Return the probabilities [n, K] of the rows x [n, d], classes in the signature's order.
 
-        Raises WrongInput if x is not a float32 matrix of the right width with at least one row.
+        Raises WrongInput if x is not a float32 matrix of the right width with at least one row, MalformedModel if the
+        model fails on it.
         """
         if x.dtype != np.float32 or x.shape[1:] != self._shape or not x.size:
             raise WrongInput(
                 f"the model takes float32 rows of shape [n, {self._shape[0]}], got {x.dtype} {list(x.shape)}"
             )
-        return self._session.run([PROBABILITIES], {INPUT: x})[0]
+        try:
+            return self._session.run([PROBABILITIES], {INPUT: x})[0]
+        except Exception as error:  # as in loading; a model whose inner indices are wrong fails only here
+            raise MalformedModel(f"ONNX Runtime cannot run the model: {error}") from error
 
 
 def load_onnx(data: bytes, manifest: Manifest, limits: OnnxLimits = STANDARD) -> OnnxModel:
@@ -65,14 +69,19 @@ def load_onnx(data: bytes, manifest: Manifest, limits: OnnxLimits = STANDARD) ->
     Raises UnsupportedModel if the manifest describes no numeric classifier, UnsafeModel or MalformedModel if the bytes
     are not those of the manifest or break a limit of safe loading, ParityError if the check rows come out differently.
     """
+    model = open_onnx(data, manifest, limits)
+    verify(model)
+    return model
+
+
+def open_onnx(data: bytes, manifest: Manifest, limits: OnnxLimits = STANDARD) -> OnnxModel:
+    """Return the model without a look at its check rows: for its maker, who compares it with the source. Raises alike."""
     _check_supported(manifest)
     digest = hashlib.sha256(data).hexdigest()
     if digest != manifest.files["onnx"].digest:
         raise UnsafeModel(f"the ONNX file has sha256 {digest}, its manifest says {manifest.files['onnx'].digest}")
     check_onnx(data, limits)
-    model = OnnxModel(_session(data, manifest.signature), manifest)
-    verify(model)
-    return model
+    return OnnxModel(_session(data, manifest.signature), manifest)
 
 
 def verify(model: OnnxModel) -> None:
@@ -103,7 +112,7 @@ def _session(data: bytes, signature: Signature) -> Session:
     runtime = _runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is wrong comes as an exception
     try:
         session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises a dozen unrelated classes for bad models

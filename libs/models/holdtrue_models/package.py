@@ -18,7 +18,7 @@ from skl2onnx.common.data_types import FloatTensorType
 from holdtrue_models.canonical import canonical_digest
 from holdtrue_models.errors import ParityError, UnsupportedModel
 from holdtrue_models.manifest import CheckRows, File, Kind, Manifest, Matrix, ScoreMap
-from holdtrue_models.onnx_runtime import INPUT, TOLERANCE, OnnxModel, load_onnx
+from holdtrue_models.onnx_runtime import INPUT, TOLERANCE, OnnxModel, open_onnx, verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,8 +97,10 @@ def export(classifier: Classifier, signature: Signature, x: Float32s, seed: int)
         reference_profile="",
         canonical_digest=digest,
     )
-    model = load_onnx(served, draft)
-    return Package(files, model, digest, check_parity(classifier, model, parity_rows(x, seed)))
+    model = open_onnx(served, draft)
+    parity = check_parity(classifier, model, parity_rows(x, seed))
+    verify(model)
+    return Package(files, model, digest, parity)
 
 
 def check_parity(classifier: Classifier, model: OnnxModel, x: Float32s) -> Parity:
