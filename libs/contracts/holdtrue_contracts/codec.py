@@ -66,11 +66,11 @@ class Event(Generic[M_co]):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a Kafka producer sends. `topic` is without any prefix."""
+    """What a Kafka producer sends. `topic` is without any prefix; events have key and value, other records may not."""
 
     topic: str
-    key: bytes
-    value: bytes
+    key: bytes | None
+    value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
 
 

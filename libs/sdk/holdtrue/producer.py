@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from holdtrue_contracts import prediction_id as ids
@@ -238,7 +238,7 @@ class Producer:
 
     def _parcel(self, data: Message, items: int, size: int | None) -> Parcel:
         record = encode(new_event(data, source=SOURCE, actor=self._actor))
-        return Parcel(record, items, len(record.value) if size is None else size)
+        return Parcel(record, items, data.ByteSize() if size is None else size)
 
 
 def _line(target: _Target, row: Mapping[str, Any]) -> bytes:
@@ -256,7 +256,7 @@ def _line(target: _Target, row: Mapping[str, Any]) -> bytes:
 def _plain(value: object) -> object:
     """Turn what JSON does not know, but rows have, into what it knows."""
     if isinstance(value, np.generic):
-        return value.tolist()
+        return cast("object", value.tolist())
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} {value!r:.100} is no text, number, truth value or None")

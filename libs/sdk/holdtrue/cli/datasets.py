@@ -1,0 +1,102 @@
+"""`holdtrue datasets add | list | show`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path  # noqa: TC003  cyclopts reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from holdtrue.cli.arguments import Selector
+from holdtrue.cli.messages import moment, plain, time_text
+from holdtrue.cli.output import Output, details
+from holdtrue.cli.output import show as show_rows
+from holdtrue.cli.progress import progress
+from holdtrue.client import connect
+
+if TYPE_CHECKING:
+    from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished
+
+    from holdtrue.datasets import Added
+
+_VERSION_COLUMNS = ["name", "rows", "status", "from", "to", "digest"]
+
+
+def add(
+    dataset: str,
+    file: Path,
+    /,
+    *,
+    label: str = "",
+    time: str = "",
+    text: Annotated[list[str] | None, Parameter(negative=())] = None,
+    output: Output = "table",
+) -> None:
+    """Add the rows of a CSV file to a dataset and publish the version that holds them.
+
+    A dataset that does not exist yet gets the file's columns. The same file again gives the same version.
+
+    Examples:
+        holdtrue datasets add tumours tumours.csv --label malignant
+        holdtrue datasets add payments jan.csv --label fraud --time booked_at --text postcode
+
+    Args:
+        dataset: Name of the dataset.
+        file: CSV file with a header, UTF-8.
+        label: Column that models learn to predict; needed for a new dataset.
+        time: Column with the time of the event, Unix seconds or ISO 8601.
+        text: Column to take as text though its values look like numbers; may be given several times.
+    """
+    with connect() as client, progress(dataset) as say:
+        added = client.datasets.add(dataset, file, label=label, time=time, text=text or (), progress=say)
+    _warn(added)
+    details(_version(added.version) | {"quarantined": sum(added.quarantined.values())}, output)
+
+
+def list_(*, output: Output = "table") -> None:
+    """List the datasets by name.
+
+    Examples:
+        holdtrue datasets list
+        holdtrue datasets list -o json
+    """
+    with connect() as client:
+        rows = [
+            plain(dataset) | {"label": dataset.schema.label, "created": time_text(dataset.created_at)}
+            for dataset in client.datasets.list()
+        ]
+    show_rows(rows, ["name", "latest_version", "accepted", "quarantined", "label", "created"], output)
+
+
+def show(dataset: str, /, *, output: Output = "table") -> None:
+    """Show the versions of a dataset, newest first, or one of them.
+
+    Examples:
+        holdtrue datasets show tumours
+        holdtrue datasets show tumours@1 -o json
+
+    Args:
+        dataset: NAME for all versions, NAME@VERSION or NAME@latest for one.
+    """
+    chosen = Selector.parse(dataset)
+    with connect() as client:
+        if chosen.version is None:
+            show_rows([_version(v) for v in client.datasets.versions(chosen.name)], _VERSION_COLUMNS, output)
+        else:
+            details(_version(client.datasets.version(chosen.name, chosen.dataset_version())), output)
+
+
+def _version(version: DatasetVersionPublished) -> dict[str, Any]:
+    return plain(version) | {
+        "name": f"{version.name}@{version.version}",
+        "from": moment(version.from_ns),
+        "to": moment(version.to_ns),
+    }
+
+
+def _warn(added: Added) -> None:
+    refused = sum(added.quarantined.values())
+    if refused:
+        sys.stderr.write(f"! {refused} of {added.offered} rows were refused and are in quarantine\n")
+        sys.stderr.writelines(f"  {example}\n" for example in added.examples[:5])
