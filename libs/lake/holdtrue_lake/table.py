@@ -104,6 +104,11 @@ class DatasetTable:
         self._seen: dict[str, int] = {}
         self._remember(read_commits(self._rows))
 
+    @staticmethod
+    def exists(root: Path, dataset_id: str) -> bool:
+        """Tell whether the dataset has a table yet."""
+        return DeltaTable.is_deltatable(str(rows_path(root, dataset_id)))
+
     def position(self, source: Source) -> int | None:
         """Last offset of the partition that is in the table; None before the first."""
         return self._rows.transaction_version(source.app_id)

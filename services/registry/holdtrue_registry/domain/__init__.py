@@ -1,0 +1,1 @@
+"""What exists and may be used: rules without I/O."""

@@ -1,0 +1,199 @@
+"""DatasetService."""
+# ruff: noqa: N802  methods are named by the protocol
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from holdtrue_contracts.registry.v1 import dataset_service_pb2 as pb
+from holdtrue_contracts.registry.v1.dataset_service_pb2_grpc import DatasetServiceServicer
+from holdtrue_core.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    FailedPrecondition,
+    FieldViolation,
+    InvalidArgument,
+    NotFound,
+)
+from holdtrue_core.ids import uuid7
+from holdtrue_core.rpc import actor_of, timestamp
+from holdtrue_lake.schema import schema_id, schema_problems
+
+from holdtrue_registry.commands import close_version
+from holdtrue_registry.domain.names import name_problem
+from holdtrue_registry.rpc.paging import last_of, number_of, page_size, token
+from holdtrue_registry.store.datasets import DatasetStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdtrue_contracts.actor import Actor
+    from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished
+    from holdtrue_core.rpc import ServicerContext
+    from holdtrue_events.outbox import Outbox
+    from holdtrue_storage.database import Transaction
+
+    from holdtrue_registry.commands import Progress
+    from holdtrue_registry.domain.datasets import Batch, Dataset
+    from holdtrue_registry.settings import RegistrySettings
+
+SERVICE = pb.DESCRIPTOR.services_by_name["DatasetService"].full_name
+MOST_BATCHES = 10_000
+MOST_EXAMPLES = 20
+_LOOK_SECONDS = 1.0
+_ANSWER_SECONDS = 0.5
+
+
+class DatasetServicer(DatasetServiceServicer):
+    """Datasets and their versions."""
+
+    def __init__(self, outbox: Outbox, progress: Progress, settings: RegistrySettings) -> None:
+        """Work on the outbox's database; `progress` tells when to look again for batches."""
+        self._outbox = outbox
+        self._progress = progress
+        self._version_rows = settings.version_rows
+        self._publish_seconds = settings.publish_seconds
+
+    async def CreateDataset(
+        self, request: pb.CreateDatasetRequest, context: ServicerContext
+    ) -> pb.CreateDatasetResponse:
+        """Create a dataset."""
+        _check_new(request)
+        digest = schema_id(request.schema)
+        rows = request.version_rows or self._version_rows
+        async with self._outbox.transaction(actor_of(context)) as tx:
+            created = await DatasetStore(tx).create(uuid7(), request.name, digest, request.schema, rows)
+        if created is None:
+            raise AlreadyExists(f"a dataset called {request.name!r} exists; use it or choose another name")
+        return pb.CreateDatasetResponse(dataset=_view(created))
+
+    async def GetDataset(self, request: pb.GetDatasetRequest, context: ServicerContext) -> pb.GetDatasetResponse:
+        """Return a dataset by name or id."""
+        async with self._outbox.transaction(actor_of(context)) as tx:
+            return pb.GetDatasetResponse(dataset=_view(await _find(tx, request.dataset)))
+
+    async def ListDatasets(self, request: pb.ListDatasetsRequest, context: ServicerContext) -> pb.ListDatasetsResponse:
+        """List datasets by name."""
+        size = page_size(request.page_size)
+        async with self._outbox.transaction(actor_of(context)) as tx:
+            found = await DatasetStore(tx).page(last_of(request.page_token), size)
+        more = token(found[-1].name) if len(found) == size else ""
+        return pb.ListDatasetsResponse(datasets=map(_view, found), next_page_token=more)
+
+    async def GetDatasetVersion(
+        self, request: pb.GetDatasetVersionRequest, context: ServicerContext
+    ) -> pb.GetDatasetVersionResponse:
+        """Return a version; number 0 is the newest."""
+        async with self._outbox.transaction(actor_of(context)) as tx:
+            dataset = await _find(tx, request.dataset)
+            return pb.GetDatasetVersionResponse(version=await _version(tx, dataset, request.version))
+
+    async def ListDatasetVersions(
+        self, request: pb.ListDatasetVersionsRequest, context: ServicerContext
+    ) -> pb.ListDatasetVersionsResponse:
+        """List versions, newest first."""
+        size = page_size(request.page_size)
+        async with self._outbox.transaction(actor_of(context)) as tx:
+            dataset = await _find(tx, request.dataset)
+            found = await DatasetStore(tx).versions(dataset.id, number_of(request.page_token), size)
+        more = token(str(found[-1].version)) if len(found) == size else ""
+        return pb.ListDatasetVersionsResponse(versions=found, next_page_token=more)
+
+    async def PublishVersion(
+        self, request: pb.PublishVersionRequest, context: ServicerContext
+    ) -> pb.PublishVersionResponse:
+        """Close a version that holds the named batches."""
+        actor = actor_of(context)
+        if len(request.batch_ids) > MOST_BATCHES:
+            raise InvalidArgument.of("batch_ids", f"expected at most {MOST_BATCHES}, got {len(request.batch_ids)}")
+        async with self._outbox.transaction(actor) as tx:
+            dataset = await _find(tx, request.dataset)
+        batches = await self._ingested(actor, dataset, set(request.batch_ids), self._patience(context))
+        async with self._outbox.transaction(actor) as tx:
+            locked = await DatasetStore(tx).lock(dataset.id)
+            if locked is None or not locked.accepted:
+                raise _nothing_to_publish(dataset, batches)
+            version = await (close_version(tx, locked) if locked.open_rows else _version(tx, locked, 0))
+        return pb.PublishVersionResponse(
+            version=version,
+            quarantined=_codes(batches),
+            examples=[example for batch in batches for example in batch.examples][:MOST_EXAMPLES],
+        )
+
+    def _patience(self, context: ServicerContext) -> float:
+        """Seconds to wait, so that the answer is there before the caller's deadline."""
+        remaining = context.time_remaining()
+        return self._publish_seconds if remaining is None else min(self._publish_seconds, remaining - _ANSWER_SECONDS)
+
+    async def _ingested(self, actor: Actor, dataset: Dataset, wanted: set[str], seconds: float) -> list[Batch]:
+        """Return the batches when all are ingested; raises DeadlineExceeded."""
+        until = time.monotonic() + seconds
+        while True:
+            async with self._outbox.transaction(actor) as tx:
+                batches = await DatasetStore(tx).batches(dataset.id, sorted(wanted))
+            missing = wanted - {batch.batch_id for batch in batches}
+            remaining = until - time.monotonic()
+            if not missing:
+                return batches
+            if remaining <= 0:
+                raise DeadlineExceeded(
+                    f"{len(missing)} of {len(wanted)} batches of dataset {dataset.name!r} were not ingested within "
+                    f"{seconds:.0f} s, the first is {min(missing)}: check that they were sent to data.v1 with the "
+                    "dataset's id and ask again; what was sent is not lost"
+                )
+            await self._progress.wait(min(_LOOK_SECONDS, remaining))
+
+
+def _check_new(request: pb.CreateDatasetRequest) -> None:
+    problems = list(schema_problems(request.schema))
+    if name := name_problem(request.name):
+        problems.insert(0, ("name", name))
+    if request.version_rows < 0:
+        problems.append(("version_rows", f"expected 0 or more, got {request.version_rows}"))
+    if problems:
+        text = "; ".join(f"{field}: {description}" for field, description in problems[:10])
+        raise InvalidArgument(text, violations=[FieldViolation(*problem) for problem in problems])
+
+
+def _nothing_to_publish(dataset: Dataset, batches: Sequence[Batch]) -> FailedPrecondition:
+    refused = [example for batch in batches for example in batch.examples]
+    why = f"every record was refused, for example {refused[0]}" if refused else "send records to data.v1 first"
+    return FailedPrecondition(f"dataset {dataset.name!r} has no rows yet: {why}", reason="NO_ROWS")
+
+
+def _codes(batches: Sequence[Batch]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for batch in batches:
+        total.update(batch.codes)
+    return total
+
+
+async def _find(tx: Transaction, name_or_id: str) -> Dataset:
+    dataset = await DatasetStore(tx).find(name_or_id)
+    if dataset is None:
+        raise NotFound(f"there is no dataset {name_or_id[:200]!r}", hint="holdtrue datasets list")
+    return dataset
+
+
+async def _version(tx: Transaction, dataset: Dataset, number: int) -> DatasetVersionPublished:
+    version = await DatasetStore(tx).version(dataset.id, number or dataset.latest_version)
+    if version is None:
+        known = f"its newest is {dataset.latest_version}" if dataset.latest_version else "it has none yet"
+        raise NotFound(f"dataset {dataset.name!r} has no version {number or 1}; {known}")
+    return version
+
+
+def _view(dataset: Dataset) -> pb.Dataset:
+    return pb.Dataset(
+        dataset_id=dataset.id,
+        name=dataset.name,
+        schema_id=dataset.schema_id,
+        schema=dataset.schema,
+        latest_version=dataset.latest_version,
+        accepted=dataset.accepted,
+        quarantined=dataset.quarantined,
+        created_at=timestamp(dataset.created_at),
+        version_rows=dataset.version_rows,
+    )

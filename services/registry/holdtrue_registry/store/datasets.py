@@ -1,0 +1,219 @@
+"""Datasets, their commits, batches and versions."""
+# ruff: noqa: S608  what is put into statements are our own lists of columns
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetSchema, DatasetVersionPublished
+
+from holdtrue_registry.domain.datasets import Batch, Dataset
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncpg import Record
+    from holdtrue_lake.commits import Commit
+    from holdtrue_storage.database import Transaction
+
+_COLUMNS = """id, name, schema_id, schema, version_rows, last_commit, accepted, quarantined, from_us, to_us,
+    latest_version, published_rows, open_since, created_at"""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class DatasetStore:
+    """Reads and writes datasets of the transaction's tenant."""
+
+    def __init__(self, tx: Transaction) -> None:
+        """Work in this transaction."""
+        self._tx = tx
+        self._tenant = tx.actor.tenant
+
+    async def create(
+        self, dataset_id: str, name: str, schema_id: str, schema: DatasetSchema, rows: int
+    ) -> Dataset | None:
+        """Insert a dataset; None where the name is taken."""
+        row = await self._tx.fetchrow(
+            f"""INSERT INTO dataset (tenant, id, name, schema_id, schema, version_rows, actor)
+            VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant, name) DO NOTHING RETURNING {_COLUMNS}""",
+            self._tenant,
+            dataset_id,
+            name,
+            schema_id,
+            schema.SerializeToString(deterministic=True),
+            rows,
+            self._tx.actor.to_header().decode(),
+        )
+        return _dataset(row) if row else None
+
+    async def find(self, name_or_id: str) -> Dataset | None:
+        """Return the dataset of that name or id."""
+        row = await self._tx.fetchrow(
+            f"SELECT {_COLUMNS} FROM dataset WHERE tenant = $1 AND (name = $2 OR id = $2) ORDER BY name <> $2 LIMIT 1",
+            self._tenant,
+            name_or_id,
+        )
+        return _dataset(row) if row else None
+
+    async def get(self, dataset_id: str) -> Dataset | None:
+        """Return the dataset of that id."""
+        row = await self._tx.fetchrow(
+            f"SELECT {_COLUMNS} FROM dataset WHERE tenant = $1 AND id = $2", self._tenant, dataset_id
+        )
+        return _dataset(row) if row else None
+
+    async def lock(self, dataset_id: str) -> Dataset | None:
+        """Return the dataset and keep others from changing it until the transaction ends."""
+        row = await self._tx.fetchrow(
+            f"SELECT {_COLUMNS} FROM dataset WHERE tenant = $1 AND id = $2 FOR UPDATE", self._tenant, dataset_id
+        )
+        return _dataset(row) if row else None
+
+    async def page(self, after: str, size: int) -> list[Dataset]:
+        """Return datasets by name, those after `after`."""
+        rows = await self._tx.fetch(
+            f"SELECT {_COLUMNS} FROM dataset WHERE tenant = $1 AND name > $2 ORDER BY name LIMIT $3",
+            self._tenant,
+            after,
+            size,
+        )
+        return [_dataset(row) for row in rows]
+
+    async def open(self) -> list[str]:
+        """Return ids of datasets with rows that are in no version yet."""
+        rows = await self._tx.fetch(
+            "SELECT id FROM dataset WHERE tenant = $1 AND open_since IS NOT NULL ORDER BY open_since", self._tenant
+        )
+        return [row["id"] for row in rows]
+
+    async def add_commit(self, dataset_id: str, commit: Commit) -> Dataset:
+        """Record a commit with its batches; return the dataset after it. Commits come in order, under the lock."""
+        await self._insert_commit(dataset_id, commit)
+        await self._insert_batches(dataset_id, commit)
+        row = await self._tx.fetchrow(
+            f"""UPDATE dataset SET last_commit = $3, quarantined = quarantined + $5,
+                from_us = CASE WHEN $4 = 0 THEN from_us WHEN accepted = 0 THEN $6 ELSE least(from_us, $6) END,
+                to_us = CASE WHEN $4 = 0 THEN to_us ELSE greatest(to_us, $7) END,
+                accepted = accepted + $4,
+                open_since = CASE WHEN $4 = 0 THEN open_since ELSE coalesce(open_since, $8) END
+            WHERE tenant = $1 AND id = $2 AND last_commit = $3 - 1 RETURNING {_COLUMNS}""",
+            self._tenant,
+            dataset_id,
+            commit.number,
+            commit.accepted,
+            commit.quarantined,
+            commit.from_us,
+            commit.to_us,
+            _time(commit.ingested_us),
+        )
+        if row is None:
+            raise RuntimeError(f"commit {commit.number} of dataset {dataset_id} does not follow the last one recorded")
+        return _dataset(row)
+
+    async def _insert_commit(self, dataset_id: str, commit: Commit) -> None:
+        await self._tx.execute(
+            """INSERT INTO dataset_commit (tenant, dataset_id, number, app_id, first_offset, last_offset, accepted,
+                quarantined, repeated, digest, ingested_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)""",
+            self._tenant,
+            dataset_id,
+            commit.number,
+            commit.app_id,
+            commit.first_offset,
+            commit.last_offset,
+            commit.accepted,
+            commit.quarantined,
+            commit.repeated,
+            commit.digest,
+            _time(commit.ingested_us),
+        )
+
+    async def _insert_batches(self, dataset_id: str, commit: Commit) -> None:
+        await self._tx.executemany(
+            """INSERT INTO dataset_batch (tenant, dataset_id, batch_id, commit_number, rows, accepted, quarantined,
+                codes, examples)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING""",
+            [
+                (
+                    self._tenant,
+                    dataset_id,
+                    b.batch_id,
+                    commit.number,
+                    b.rows,
+                    b.accepted,
+                    b.quarantined,
+                    b.codes,
+                    b.examples,
+                )
+                for b in commit.batches
+            ],
+        )
+
+    async def batches(self, dataset_id: str, batch_ids: Sequence[str]) -> list[Batch]:
+        """Return those of the batches that are ingested."""
+        rows = await self._tx.fetch(
+            """SELECT batch_id, accepted, codes, examples FROM dataset_batch
+            WHERE tenant = $1 AND dataset_id = $2 AND batch_id = ANY($3) ORDER BY commit_number""",
+            self._tenant,
+            dataset_id,
+            batch_ids,
+        )
+        return [Batch(row["batch_id"], row["accepted"], row["codes"], tuple(row["examples"])) for row in rows]
+
+    async def digests(self, dataset_id: str) -> list[str]:
+        """Return the content digests of all commits that are recorded."""
+        rows = await self._tx.fetch(
+            "SELECT digest FROM dataset_commit WHERE tenant = $1 AND dataset_id = $2", self._tenant, dataset_id
+        )
+        return [row["digest"] for row in rows]
+
+    async def add_version(self, published: DatasetVersionPublished) -> None:
+        """Insert a version and make it the dataset's latest, under the lock."""
+        await self._tx.execute(
+            "INSERT INTO dataset_version (tenant, dataset_id, version, published, actor) VALUES ($1, $2, $3, $4, $5)",
+            self._tenant,
+            published.dataset_id,
+            published.version,
+            published.SerializeToString(deterministic=True),
+            self._tx.actor.to_header().decode(),
+        )
+        await self._tx.execute(
+            """UPDATE dataset SET latest_version = $3, published_rows = $4, open_since = NULL
+            WHERE tenant = $1 AND id = $2""",
+            self._tenant,
+            published.dataset_id,
+            published.version,
+            published.rows,
+        )
+
+    async def version(self, dataset_id: str, number: int) -> DatasetVersionPublished | None:
+        """Return a version."""
+        published = await self._tx.fetchval(
+            "SELECT published FROM dataset_version WHERE tenant = $1 AND dataset_id = $2 AND version = $3",
+            self._tenant,
+            dataset_id,
+            number,
+        )
+        return DatasetVersionPublished.FromString(published) if published is not None else None
+
+    async def versions(self, dataset_id: str, before: int, size: int) -> list[DatasetVersionPublished]:
+        """Return versions with numbers below `before`, newest first."""
+        rows = await self._tx.fetch(
+            """SELECT published FROM dataset_version WHERE tenant = $1 AND dataset_id = $2 AND version < $3
+            ORDER BY version DESC LIMIT $4""",
+            self._tenant,
+            dataset_id,
+            before,
+            size,
+        )
+        return [DatasetVersionPublished.FromString(row["published"]) for row in rows]
+
+
+def _dataset(row: Record) -> Dataset:
+    fields: dict[str, Any] = {**row, "schema": DatasetSchema.FromString(row["schema"])}
+    return Dataset(**fields)
+
+
+def _time(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)

@@ -1,0 +1,49 @@
+"""Records of `data.v1`, read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from holdtrue_contracts.codec import Event, MalformedEvent, UnknownEventType, decode
+from holdtrue_contracts.registry.v1.datasets_pb2 import RecordsOffered
+from holdtrue_events.dead_letter import REPLAY
+from prometheus_client import Counter
+
+if TYPE_CHECKING:
+    from holdtrue_events.kafka import Incoming
+
+TOPIC = "data.v1"
+CONSUMER = "registry.ingest"
+"""Name of the group, and of the consumer in dead letters."""
+_SKIPPED = Counter("holdtrue_registry_ingest_skipped", "Records of data.v1 that are not for us", ["type"])
+
+
+@dataclass(frozen=True)
+class Message:
+    """A record with its event, or with the reason why it cannot be used; with neither it is not for us."""
+
+    record: Incoming
+    event: Event[RecordsOffered] | None = None
+    reason: str = ""
+    text: str = ""
+
+
+def read(record: Incoming) -> Message:
+    """Decode a record; what cannot be used says why."""
+    replayed_for = next((value for name, value in record.headers if name == REPLAY), b"").partition(b"/")[0]
+    if replayed_for not in (b"", CONSUMER.encode()):
+        return Message(record)
+    try:
+        event = decode(record.key, record.value, record.headers)
+    except UnknownEventType as error:
+        _SKIPPED.labels(error.name[:100]).inc()
+        return Message(record)
+    except MalformedEvent as error:
+        return Message(record, None, error.code, str(error))
+    if not isinstance(event.data, RecordsOffered):
+        _SKIPPED.labels(event.type).inc()
+        return Message(record)
+    if not event.data.batch_id:
+        return Message(record, None, "no_batch_id", "batch_id is empty: without it a retry cannot be recognised")
+    return Message(record, cast("Event[RecordsOffered]", event))
