@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from holdtrue_contracts.registry.v1 import dataset_service_pb2 as pb
 from holdtrue_contracts.registry.v1.dataset_service_pb2_grpc import DatasetServiceServicer
@@ -124,7 +124,7 @@ class DatasetServicer(DatasetServiceServicer):
 
     def _patience(self, context: ServicerContext) -> float:
         """Seconds to wait, so that the answer is there before the caller's deadline."""
-        remaining = context.time_remaining()
+        remaining = cast("float | None", context.time_remaining())  # its annotation forgets calls without a deadline
         return self._publish_seconds if remaining is None else min(self._publish_seconds, remaining - _ANSWER_SECONDS)
 
     async def _ingested(self, actor: Actor, dataset: Dataset, wanted: set[str], seconds: float) -> list[Batch]:
