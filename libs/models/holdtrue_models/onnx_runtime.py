@@ -75,7 +75,7 @@ def load_onnx(data: bytes, manifest: Manifest, limits: OnnxLimits = STANDARD) ->
 
 
 def open_onnx(data: bytes, manifest: Manifest, limits: OnnxLimits = STANDARD) -> OnnxModel:
-    """Return the model without a look at its check rows: for its maker, who compares it with the source. Raises alike."""
+    """Return the model without a look at its check rows, for its maker, who compares it with the source."""
     _check_supported(manifest)
     digest = hashlib.sha256(data).hexdigest()
     if digest != manifest.files["onnx"].digest:

@@ -113,9 +113,15 @@ def parse(text: str) -> Recipe:
     except yaml.YAMLError as error:
         raise RecipeError(f"the recipe is not YAML: {' '.join(str(error).split())}") from error
     except (msgspec.ValidationError, RecursionError) as error:
-        raise RecipeError(f"the recipe is wrong: {error} ($ is the recipe)") from error
+        raise RecipeError(_place_first(str(error))) from error
     _check_estimator(recipe)
     return recipe
+
+
+def _place_first(text: str) -> str:
+    """Turn "what - at `$.where`" into "where: what"."""
+    what, _, where = text.partition(" - at `$")
+    return f"{where.strip('.`') or 'the recipe'}: {what}"
 
 
 def _check_estimator(recipe: Recipe) -> None:
