@@ -54,7 +54,9 @@ class Pace:
         return {
             "HOLDTRUE_MONITOR_WINDOW_SECONDS": f"{self.window_seconds:g}",
             "HOLDTRUE_MONITOR_CLOSE_AFTER_SECONDS": f"{self.window_seconds / 2:g}",
-            "HOLDTRUE_MONITOR_ROLLING_WINDOWS": "1",
+            "HOLDTRUE_MONITOR_RESTATE_SECONDS": f"{self.window_seconds / 4:g}",
+            "HOLDTRUE_MONITOR_COMMIT_SECONDS": "0.25",
+            "HOLDTRUE_MONITOR_ROLLING_WINDOWS": "3",
             "HOLDTRUE_REGISTRY_VERSION_SECONDS": f"{self.window_seconds:g}",
             "HOLDTRUE_INFERENCE_HEARTBEAT_SECONDS": "1",
         }

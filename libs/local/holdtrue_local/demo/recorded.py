@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from holdtrue_contracts import prediction_id
 from holdtrue_contracts.catalogue import TOPICS
 from holdtrue_contracts.codec import decode
 from holdtrue_contracts.columns import unpack
 from holdtrue_contracts.inference.v1.predictions_pb2 import PredictionsServed
-from holdtrue_events.kafka import Kafka
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -58,13 +57,13 @@ def _ids(batch: PredictionsServed) -> list[str]:
 
 
 async def _batches(bootstrap: str) -> AsyncIterator[PredictionsServed]:
-    async with Kafka(bootstrap).consumer() as consumer:
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False) as consumer:
         partitions = [TopicPartition(TOPIC, number) for number in range(TOPICS[TOPIC].partitions)]
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
         while any([await consumer.position(partition) < end for partition, end in ends.items()]):
-            fetched: dict[TopicPartition, list[ConsumerRecord[bytes | None, bytes | None]]] = await consumer.getmany(timeout_ms=1000)
+            fetched = await consumer.getmany(timeout_ms=1000)
             for record in itertools.chain.from_iterable(fetched.values()):
                 event = decode(record.key, record.value, record.headers)
                 if isinstance(event.data, PredictionsServed):
