@@ -17,11 +17,15 @@ import asyncpg
 import pytest
 from holdtrue_local.kafka import Kafka
 from holdtrue_local.postgres import Postgres
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
 _T = TypeVar("_T")
+
+settings.register_profile("holdtrue", deadline=None)  # no test judges time: machines are busy
+settings.load_profile("holdtrue")
 
 
 class Servers:
