@@ -246,9 +246,7 @@ def _cell_entries(
 def _entries(table: Tails, values: NDArray[Any], what: str) -> Tails:
     """Return the table's entry for each value; numpy's own bounds check sees the ones that do not fit."""
     try:
-        return table[
-            values.astype(np.uint64, copy=False)
-        ]  # unsigned: a negative number is out of bounds, not from the end
+        return table[values.astype(np.uint32, copy=False)]  # unsigned: below 0 is out of bounds, not from the end
     except IndexError as error:
         raise ValueError(f"{what}: expected 0 to {len(table) - 1}, got {values.min()} to {values.max()}") from error
 
