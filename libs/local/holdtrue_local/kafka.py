@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from .errors import StartError
 from .jars import kafka_jars
 from .java import find_java
-from .processes import Program, free_port, tethered
+from .ports import check, free_port
+from .processes import Program, tethered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,7 @@ _JVM = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss",
 )
 _METADATA_REQUEST = struct.pack(">ihhihi", 14, 3, 1, 0, -1, 0)  # Metadata v1: no client id, no topics
+PORT_VARIABLE = "HOLDTRUE_KAFKA_PORT"
 _SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -74,8 +76,9 @@ class Kafka(Program):
         """Fetch what is missing, format a new folder: in a draft that is renamed, so that half of one is never used.
 
         Raises:
-            StartError: something is missing and cannot be downloaded.
+            StartError: the port is taken, or something is missing and cannot be downloaded.
         """
+        check(self._port, "kafka", PORT_VARIABLE)
         self._java = [str(find_java(self.say)), *_JVM, "-cp", str(kafka_jars(self.say) / "*")]
         self._run.mkdir(parents=True, exist_ok=True)
         if (self.data / "meta.properties").exists():
@@ -84,7 +87,9 @@ class Kafka(Program):
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", self._write_properties(draft)]
+        properties = self._write_properties(draft)
+        # `=`, because an id may begin with a hyphen.
+        command = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", properties]
         done = subprocess.run(tethered([*self._java, *command]), check=False, capture_output=True, text=True)
         if done.returncode != 0:
             raise StartError(f"Kafka could not create {self.data}: {done.stderr.strip() or done.stdout.strip()}")

@@ -11,7 +11,7 @@ import json
 import sys
 
 from holdtrue_events import topics
-from holdtrue_storage import provision
+from holdtrue_storage.provision import provision
 
 
 async def migrate(kafka: str, admin: str, roles: dict[str, str | None]) -> None:

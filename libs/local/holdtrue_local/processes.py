@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -76,12 +74,13 @@ class Program(ABC):
             StartError: with the last lines of the log.
         """
         await _aside(self.prepare)
+        began = self.log.stat().st_size if self.log.exists() else 0
         self._process = spawn(self.command(), log=self.log, env=self.environment())
         try:
             await self._until_ready(self._process)
         except StartError as error:
             await self.kill()
-            raise StartError(f"{error}; {self.log} ends with:\n{tail(self.log)}") from None
+            raise StartError(f"{error}; {self.log} ends with:\n{tail(self.log, began)}") from None
 
     async def _until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + self.start_seconds
@@ -225,25 +224,8 @@ def _session_of(pid: int) -> int:
         return 0
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on, outside the range that outgoing connections take."""
-    while True:
-        port = random.randint(15000, 32000)  # noqa: S311  no secret
-        if is_free(port):
-            return port
-
-
-def is_free(port: int) -> bool:
-    """Whether we could listen on this port of 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def tail(log: Path, lines: int = 12) -> str:
-    """The last lines of a log file, for an error message."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
+def tail(log: Path, began: int = 0, lines: int = 12) -> str:
+    """The last lines of a log file, none of them from before the position `began`, for an error message."""
+    with log.open("rb") as file:
+        file.seek(began)
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])

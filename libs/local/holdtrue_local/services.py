@@ -7,8 +7,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from . import ports
 from .errors import StartError
-from .processes import free_port, is_free
+from .kafka import PORT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,51 +78,35 @@ def choose_ports(services: Sequence[Service], *, free: bool) -> Ports:
         wished = os.environ.get(service.variable(f"{kind}_port"))
         if wished is not None:
             return int(wished)
-        return free_port() if free else default
+        return ports.free_port() if free else default
 
     return {s.name: {kind: port(s, kind, default) for kind, default in s.ports.items()} for s in services}
 
 
 def kafka_port(*, free: bool) -> int:
     """The port of our own Kafka: `HOLDTRUE_KAFKA_PORT`, otherwise Kafka's usual one or any free one."""
-    wished = os.environ.get("HOLDTRUE_KAFKA_PORT")
+    wished = os.environ.get(PORT_VARIABLE)
     if wished is not None:
         return int(wished)
-    return free_port() if free else _KAFKA_PORT
+    return ports.free_port() if free else _KAFKA_PORT
 
 
-def check_ports(services: Sequence[Service], ports: Ports) -> None:
+def check_ports(services: Sequence[Service], chosen: Ports) -> None:
     """Make sure that every port can be had.
 
     Raises:
         StartError: which is taken, by whom, and what to do.
     """
     for service in services:
-        for kind, port in ports[service.name].items():
-            if not is_free(port):
-                raise StartError(
-                    f"port {port} ({service.name}, {kind}) is taken by {owner(port)}; end that program, set "
-                    f"{service.variable(f'{kind}_port')} to another port, or let the platform choose: --ports free"
-                )
-
-
-def owner(port: int) -> str:
-    """Who listens on a port, as well as we may know."""
-    import psutil  # noqa: PLC0415  only the unlucky need it
-
-    for connection in psutil.net_connections("tcp"):
-        if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
-            if connection.pid is None:
-                return "a process of another user"
-            return f"pid {connection.pid} ({' '.join(psutil.Process(connection.pid).cmdline()[:3])})"
-    return "a process that we may not see"
+        for kind, port in chosen[service.name].items():
+            ports.check(port, f"{service.name}, {kind}", service.variable(f"{kind}_port"))
 
 
 def environment(
-    service: Service, data: Path, ports: Mapping[str, int], *, kafka: str, postgres: str | None
+    service: Service, data: Path, chosen: Mapping[str, int], *, kafka: str, postgres: str | None
 ) -> dict[str, str]:
     """The settings of one service, beside what our own environment already says."""
-    settings = {f"{kind}_port": str(port) for kind, port in ports.items()}
+    settings = {f"{kind}_port": str(port) for kind, port in chosen.items()}
     settings |= {setting: str(data / folder) for setting, folder in service.folders.items()}
     settings |= {"kafka": kafka, "instance_id": service.name}
     if postgres is not None:

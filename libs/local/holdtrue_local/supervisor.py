@@ -71,7 +71,7 @@ class Keeper:
                 raise StartError(reason)
             self._enter("broken")
             pause = _pause(self._failures)
-            self._report(self.program.name, f"{reason}; starting it again in {pause:.1f} s")
+            self._report(self.program.name, f"{reason.partition(';')[0]}; starting it again in {pause:.1f} s")
             await asyncio.sleep(pause)
             self.restarts += 1
 
@@ -90,7 +90,7 @@ class Keeper:
         status = await self.program.wait()
         if time.monotonic() - began > _STEADY_SECONDS:
             self._failures = 0
-        return f"ended with status {status}, see {self.program.log}"
+        return f"ended with status {status}"
 
     def _enter(self, state: State) -> None:
         self.state = state

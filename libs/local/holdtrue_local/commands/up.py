@@ -90,6 +90,7 @@ def _spawn(options: Options, output: IO[bytes]) -> subprocess.Popen[bytes]:
 
 
 def _follow(process: subprocess.Popen[bytes], data: Path, reader: TextIO) -> dict[str, Any]:
+    """Repeat what it reports until it is ready; when it fails, end as it did."""
     while process.poll() is None:
         sys.stderr.write(reader.read())
         status = control.status(data)
@@ -97,7 +98,8 @@ def _follow(process: subprocess.Popen[bytes], data: Path, reader: TextIO) -> dic
             sys.stderr.write(reader.read())
             return status["endpoints"]
         time.sleep(_POLL_SECONDS)
-    raise StartError(reader.read().strip().removeprefix("✗ "))
+    sys.stderr.write(reader.read())
+    sys.exit(process.returncode)
 
 
 def _say_ready(endpoints: dict[str, Any], began: float) -> None:
