@@ -20,7 +20,7 @@ T = TypeVar("T")
 Incoming: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
 
 MAX_EVENT_BYTES = 1_000_000
-"""Bytes of key, value and headers of one event at most; the broker's own limit is a little higher."""
+"""Bytes of key and value of one event at most; the broker's own limit leaves room for the headers."""
 MAX_BATCH_BYTES = 1_040_000
 """Bytes of one batch of a producer at most: under the broker's default for a message set."""
 _METADATA_MILLISECONDS = 30_000

@@ -10,7 +10,7 @@ _TEMPLATES = 1_000  # remembered at most
 
 
 class RateLimit(logging.Filter):
-    """Lets each kind of line (logger and template) pass `burst` times in `seconds`, then tells how many it held back."""
+    """Lets each kind of line (logger, template) pass `burst` times in `seconds`, then tells how many it held back."""
 
     def __init__(self, burst: int = 3, seconds: float = 30.0) -> None:
         """Set the limit."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Connection = PoolConnectionProxy[asyncpg.Record]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_COMMIT = "COMMIT"
 _CONNECT_SECONDS = 10
 _COMMAND_SECONDS = 60
 _SESSION = {
@@ -80,8 +81,9 @@ class Transaction:
         """Call `hook` after a commit, never after a rollback; it must not raise."""
         self._hooks.append(hook)
 
-    async def before_commit(self) -> None:
-        """Write what was collected; for subclasses."""
+    def ending(self) -> str:
+        """Return the SQL that ends it, sent as one message; a subclass puts its statements before COMMIT."""
+        return _COMMIT
 
     def committed(self) -> None:
         """Run the hooks; called by `Database.transaction`."""
@@ -144,10 +146,16 @@ class Database(Resource):
     async def unit_of_work(self, kind: Callable[[Database, Connection, Actor], T], actor: Actor) -> AsyncGenerator[T]:
         """Open a transaction of a subclass of `Transaction`; otherwise like `transaction`."""
         async with self.acquire() as connection:
-            async with connection.transaction():
-                tx = kind(self, connection, actor)
+            tx = kind(self, connection, actor)
+            await connection.execute("BEGIN")
+            try:
                 yield tx
-                await tx.before_commit()
+                outcome = await connection.execute(tx.ending())
+            except BaseException:
+                await _roll_back(connection)
+                raise
+            if outcome != _COMMIT:  # PostgreSQL says so without an error
+                raise RuntimeError("a statement of the transaction had failed and was ignored: all was rolled back")
             tx.committed()
 
     @asynccontextmanager
@@ -184,6 +192,16 @@ def checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a schema: use a-z, 0-9 and _, first a letter, at most 63 characters")
     return name
+
+
+async def _roll_back(connection: Connection) -> None:
+    """Leave the connection clean for the next; one that does not even roll back is thrown away."""
+    if connection.is_closed():
+        return
+    try:
+        await connection.execute("ROLLBACK")
+    except Exception:  # noqa: BLE001  the error that led here is the one to raise
+        connection.terminate()
 
 
 async def _prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
