@@ -132,6 +132,8 @@ class Platform:
         ports = self._ports[service.name]
         postgres = accounts.dsn(service.name) if service.database else None
         settings = services.environment(service, self._data, ports, kafka=self._bootstrap, postgres=postgres)
+        if service.name == "console":  # it tells everybody where the others are
+            settings[service.variable("services")] = json.dumps(self.endpoints["services"])
         return ServiceProgram(service, ports, settings | dict(self._options.settings), self._data / "logs")
 
     @property

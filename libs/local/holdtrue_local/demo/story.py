@@ -76,7 +76,6 @@ class Story:
             columns=[
                 *(ColumnSpec(name=name, dtype="float32") for name in FEATURES),
                 ColumnSpec(name="fraud", dtype="int64"),
-                ColumnSpec(name="at", dtype="float64"),
             ],
             label="fraud",
             time="at",
@@ -91,7 +90,7 @@ class Story:
         start, step = time.time() - 3600, 3600 / rows
         with self._client.producer() as producer:
             for i, (x, y) in enumerate(zip(past.x, past.y.tolist(), strict=True)):
-                producer.event(DATASET, {**row(x), "fraud": y, "at": start + i * step})
+                producer.event(DATASET, {**row(x), "fraud": y}, at=start + i * step)
 
     async def _train_first(self) -> None:
         self.model = await self._desk.create_model(MODEL, FLOOR)

@@ -156,4 +156,4 @@ class World:
         for prediction_id, y, x in due:
             self._producer.label(prediction_id, y)
             predicted_at = time_ns(parse(prediction_id).request_id) / 1e9
-            self._producer.event(self._dataset, {**x, "fraud": y, "at": predicted_at})
+            self._producer.event(self._dataset, {**x, "fraud": y}, at=predicted_at)
