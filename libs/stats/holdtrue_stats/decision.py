@@ -15,7 +15,7 @@ from holdtrue_stats.result import Status
 from holdtrue_stats.twosample import chi2, ks, rank_location, rank_scale, two_proportions
 
 LEAST_ROWS = 1000
-"""Windows of fewer rows are not judged."""
+"""Windows of fewer rows are not judged, unless the caller says otherwise."""
 HIGHEST_RATE = 0.005
 _WARNING, _CRITICAL = 0.1, 0.25
 
@@ -71,6 +71,7 @@ def drift(  # noqa: PLR0913, PLR0917 - the rule's parameters, each with its meas
     q: float = HIGHEST_RATE,
     min_effect: float = 0.01,
     n_cap: float = 10_000,
+    least_rows: int = LEAST_ROWS,
 ) -> DriftResult:
     """Judge current against reference counts, both [d, b + 1] with missing values in the last column.
 
@@ -88,7 +89,7 @@ def drift(  # noqa: PLR0913, PLR0917 - the rule's parameters, each with its meas
     shares = ratio(r_missing, r_missing + r.sum(1)), ratio(c_missing, c_missing + c.sum(1))
     p_missing = _missing_evidence(r_missing, r.sum(1), c_missing, c.sum(1), n_cap)
     rejected = bh(np.r_[p, p_missing], q)
-    d, needed = len(p), max(0, LEAST_ROWS - int(current.sum(1).max(initial=0)))
+    d, needed = len(p), max(0, least_rows - int(current.sum(1).max(initial=0)))
     enough = needed == 0
     return DriftResult(
         psi=psi(coarse_r, coarse_c),

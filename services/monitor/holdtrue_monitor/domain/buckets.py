@@ -3,8 +3,8 @@
 All arrays are int64, so that buckets of partitions, segments and windows add up in any order to the same bits.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Self, cast
+from dataclasses import dataclass
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 from holdtrue_stats.arrays import Ints
@@ -25,44 +25,51 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Served:
-    """Counts of predictions.
+class Scores:
+    """Counts of decisions and requests.
 
-    `features` over the columns; `score` [2, 1024] by decision and score bin; `requests` [3]: answered, failed, shed;
-    `latency` [64]: answered requests in log2-spaced bins from 1 µs, two an octave.
+    `score` [2, 1024] by decision and score bin; `requests` [3]: answered, failed, shed; `latency` [64]: answered
+    requests in log2-spaced bins from 1 µs, two an octave.
     """
 
-    features: State
     score: Ints
     requests: Ints
     latency: Ints
 
     @classmethod
-    def empty(cls, edges: Edges) -> Self:
+    def empty(cls) -> Self:
         """Return the counts of nothing."""
-        zeros = (np.zeros(shape, np.int64) for shape in ((2, SCORE_BINS), 3, LATENCY_BINS))
-        return cls(State.empty(edges), *zeros)
+        return cls(*(np.zeros(shape, np.int64) for shape in ((2, SCORE_BINS), 3, LATENCY_BINS)))
 
-    def __add__(self, other: "Served") -> "Served":
+    def __add__(self, other: "Scores") -> "Scores":
         """Return the counts of both."""
-        return Served(
-            merge(self.features, other.features),
-            self.score + other.score,
-            self.requests + other.requests,
-            self.latency + other.latency,
-        )
+        return Scores(self.score + other.score, self.requests + other.requests, self.latency + other.latency)
 
     def to_bytes(self) -> bytes:
         """Return the counts as checked bytes; equal counts give equal bytes."""
-        own = {"score": self.score, "requests": self.requests, "latency": self.latency}
-        return pack("served", {**self.features.arrays(), **own})
+        return pack("scores", {"score": self.score, "requests": self.requests, "latency": self.latency})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Read what `to_bytes` wrote. Raises PackingError."""
-        arrays = cast("dict[str, Any]", unpack("served", data)[0])
-        features = State(**{field.name: arrays.pop(field.name) for field in fields(State)})
-        return cls(features, **arrays)
+        return cls(**cast("dict[str, Ints]", unpack("scores", data)[0]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """Counts of predictions: of scores, and of the values of the columns."""
+
+    scores: Scores
+    features: State
+
+    @classmethod
+    def empty(cls, edges: Edges) -> Self:
+        """Return the counts of nothing."""
+        return cls(Scores.empty(), State.empty(edges))
+
+    def __add__(self, other: "Served") -> "Served":
+        """Return the counts of both."""
+        return Served(self.scores + other.scores, merge(self.features, other.features))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -89,10 +89,12 @@ def count(labelled: Labelled, where: Cell, value: float, sign: int) -> None:
 
 def _id_fault(prediction_id: str) -> str:
     try:
-        time = time_ns(parse(prediction_id).request_id)
+        prediction = parse(prediction_id)
     except ValueError as error:
         return str(error)
-    return "" if time < LATEST_NS else f"the time in prediction id {prediction_id} is beyond the year 2100"
+    if time_ns(prediction.request_id) >= LATEST_NS:
+        return f"the time in prediction id {prediction_id} is beyond the year 2100"
+    return "" if prediction.tail.class_ <= 1 else f"prediction id {prediction_id} is not of a binary model"
 
 
 def _read(record: LabelsObserved, event_id: str) -> Iterator[Label]:

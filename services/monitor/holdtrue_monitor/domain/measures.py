@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from holdtrue_contracts.common.v1.measures_pb2 import (
@@ -22,8 +22,8 @@ from holdtrue_stats.histogram import Kind, groups, rebin
 from holdtrue_stats.interval import wilson
 from holdtrue_stats.result import Estimate, Status
 
-from holdtrue_monitor.domain.buckets import ANSWERED, FAILED, Labelled, Served
-from holdtrue_monitor.domain.reference import Reference
+from holdtrue_monitor.domain.buckets import ANSWERED, FAILED, Labelled, Scores, Served
+from holdtrue_monitor.domain.reference import Reference, unknown
 
 SCORE = "score"
 """Subject of the drift of scores."""
@@ -54,21 +54,21 @@ class Performance:
     measures: tuple[Measure, ...]
 
 
-def performance(reference: Reference, served: Served, labelled: Labelled) -> Performance:
+def performance(reference: Reference, scores: Scores, labelled: Labelled) -> Performance:
     """Return estimated and realised performance of the counted rows."""
     cells = confusion.binary(labelled.cells)
-    flagged = int(served.score[1].sum())
+    flagged = int(scores.score[1].sum())
     completeness = cells.flagged / flagged if flagged else math.nan
-    estimated = estimate.precision(served.score, reference.calibration)
+    estimated = estimate.precision(scores.score, reference.calibration)
     measures = (
-        _estimated_precision(estimated, served.score[1], reference),
+        _estimated_precision(estimated, scores.score[1], reference),
         _rate("precision", MEASURE_KIND_REALISED, cells.tp, cells.flagged),
         _rate("recall", MEASURE_KIND_REALISED, cells.tp, cells.tp + cells.fn),
         _rate("accuracy", MEASURE_KIND_REALISED, cells.tp + cells.tn, cells.n),
         _plain("label_completeness", MEASURE_KIND_REALISED, completeness, flagged),
     )
     return Performance(
-        rows=int(served.score.sum()),
+        rows=int(scores.score.sum()),
         flagged=flagged,
         labelled=round(cells.n),
         completeness=completeness,
@@ -78,12 +78,31 @@ def performance(reference: Reference, served: Served, labelled: Labelled) -> Per
     )
 
 
-def serving(served: Served) -> list[Measure]:
+def together(parts: Sequence[Performance], scores: Scores, labelled: Labelled) -> Performance:
+    """Return the performance of several revisions as one, given the sums of their counts.
+
+    Realised figures are those of all labels; estimates are added up by rows, because each revision has its own
+    calibration.
+    """
+    whole = performance(unknown(), scores, labelled)
+    estimated = combine([part.estimated for part in parts])
+    sums = [part.measures[0] for part in parts]
+    total = measure(
+        "precision",
+        MEASURE_KIND_ESTIMATED,
+        estimated,
+        sum(m.sum for m in sums),
+        sum(m.sum_squares for m in sums),
+    )
+    return replace(whole, estimated=estimated, measures=(total, *whole.measures[1:]))
+
+
+def serving(scores: Scores) -> list[Measure]:
     """Return the error rate and the latency of the requests."""
-    answered, failed = int(served.requests[ANSWERED]), int(served.requests[FAILED])
+    answered, failed = int(scores.requests[ANSWERED]), int(scores.requests[FAILED])
     return [
         _rate("error_rate", MEASURE_KIND_SERVING, failed, answered + failed),
-        _plain("latency_p99", MEASURE_KIND_SERVING, latency_quantile(served.latency, 0.99), answered),
+        _plain("latency_p99", MEASURE_KIND_SERVING, latency_quantile(scores.latency, 0.99), answered),
     ]
 
 
@@ -98,7 +117,7 @@ def latency_quantile(latency: Ints, q: float) -> float:
     return float(1e-6 * 2 ** ((i + (place - before) / max(1, latency[i])) / 2))
 
 
-def drifted(reference: Reference, served: Served, q: float) -> DriftResult:
+def drifted(reference: Reference, served: Served, q: float, least_rows: int) -> DriftResult:
     """Judge all columns, and the score as the last, of the counted rows against the reference."""
     width = max(reference.edges.bins, _SCORE_GROUPS) + 1
     kinds: list[Kind] = [*reference.edges.kinds, "numeric"]
@@ -110,7 +129,9 @@ def drifted(reference: Reference, served: Served, q: float) -> DriftResult:
         rows[-1, :_SCORE_GROUPS] = rebin(score.sum(0)[None], group, _SCORE_GROUPS)[0]
         return rows
 
-    return drift(stack(reference.state.hist, reference.score), stack(served.features.hist, served.score), kinds, q)
+    before = stack(reference.state.hist, reference.score)
+    after = stack(served.features.hist, served.scores.score)
+    return drift(before, after, kinds, q, least_rows=least_rows)
 
 
 def drift_measures(names: Sequence[str], result: DriftResult, rows: int) -> list[Measure]:

@@ -63,11 +63,13 @@ def changed(  # noqa: PLR0913, PLR0917 - an alert has as many sources
     """Return the alert after a change that the reading of a window caused."""
     after = Alert()
     after.CopyFrom(alert)
-    after.kind, after.severity, after.title = reading.kind, reading.severity, reading.text
+    after.kind = reading.kind
+    after.title = f"{alert.deployment_name} v{alert.model_version}: {reading.text}"
     after.from_ns, after.to_ns = window
     after.measure.CopyFrom(reading.measure)
     if change is Change.RESOLVED:
         return resolved(after, now)
+    after.severity = reading.severity
     if change is Change.RAISED:
         _reopen(after, now)
     after.first_bad_window_ns = _first_bad(after, memory)

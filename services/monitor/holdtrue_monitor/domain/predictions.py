@@ -32,11 +32,10 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """An external id and the prediction that it means: that of row 0; `rows` of the request."""
+    """An external id and the prediction that it means: row 0 of its request, made at `time_ns`."""
 
     external_id: str
     prediction_id: str
-    rows: int
     time_ns: int
 
 
@@ -56,9 +55,9 @@ class Rows:
     at_ns: int
 
     @property
-    def slot(self) -> int | None:
-        """The revision's slot in prediction ids; None without rows."""
-        return int(self.fields.slot[0]) if len(self.fields.slot) else None
+    def slot(self) -> int:
+        """The revision's slot in prediction ids; -1 without rows."""
+        return int(self.fields.slot[0]) if len(self.fields.slot) else -1
 
     @property
     def latest_ns(self) -> int:
@@ -82,10 +81,10 @@ def count(
     for start, segment, inside in _groups(starts, rows.fields.segment):
         served = bucket(Place(record.revision, segment, start))
         fold(reference.edges, rows.x[inside], served.features)
-        np.add.at(served.score, (rows.fields.class_[inside], rows.fields.code[inside] >> 2), 1)
+        np.add.at(served.scores.score, (rows.fields.class_[inside], rows.fields.code[inside] >> 2), 1)
     served = bucket(Place(record.revision, 0, rows.latest_ns - rows.latest_ns % window_ns))
-    served.requests[:] += rows.requests
-    served.latency[:] += rows.latency
+    served.scores.requests[:] += rows.requests
+    served.scores.latency[:] += rows.latency
 
 
 def _read(record: PredictionsServed, reference: Reference, at_ns: int) -> Rows:
@@ -160,7 +159,7 @@ def _named(
     for i, name in enumerate(names):
         if name and requests[i]:
             prediction_id = text(ids[i].tobytes(), int(tails[firsts[i]]))
-            yield Named(name, prediction_id, int(requests[i]), int(times[i]))
+            yield Named(name, prediction_id, int(times[i]))
 
 
 def _groups(starts: Ints, segments: Ints) -> Iterator[tuple[int, int, Bools | slice]]:
