@@ -129,23 +129,23 @@ class Platform:
         await run_to_end(argv, json.dumps(orders).encode(), log=self._data / "logs" / "migrate.log")
 
     def _program(self, service: services.Service, accounts: Accounts) -> ServiceProgram:
-        ports = self._ports[service.name]
         postgres = accounts.dsn(service.name) if service.database else None
-        settings = services.environment(service, self._data, ports, kafka=self._bootstrap, postgres=postgres)
-        if service.name == "console":  # it tells everybody where the others are
-            settings[service.variable("services")] = json.dumps(self.endpoints["services"])
-        return ServiceProgram(service, ports, settings | dict(self._options.settings), self._data / "logs")
+        settings = services.environment(service, self._data, self._ports, kafka=self._bootstrap, postgres=postgres)
+        return ServiceProgram(
+            service, self._ports[service.name], settings | dict(self._options.settings), self._data / "logs"
+        )
 
     @property
     def _bootstrap(self) -> str:
         return self._kafka.bootstrap if self._kafka else str(self._options.kafka)
 
     def _endpoints(self) -> dict[str, Any]:
-        addresses = {
-            name: {kind: f"127.0.0.1:{port}" for kind, port in ports.items() if kind != "metrics"}
-            for name, ports in self._ports.items()
+        return {
+            "version": version("holdtrue"),
+            "tenant": "default",
+            "kafka": self._bootstrap,
+            "services": services.addresses(self._ports),
         }
-        return {"version": version("holdtrue"), "tenant": "default", "kafka": self._bootstrap, "services": addresses}
 
     async def _listen(self) -> None:
         """Answer every connection to the control socket with the status."""

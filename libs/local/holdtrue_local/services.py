@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -102,13 +103,21 @@ def check_ports(services: Sequence[Service], chosen: Ports) -> None:
             ports.check(port, f"{service.name}, {kind}", service.variable(f"{kind}_port"))
 
 
-def environment(
-    service: Service, data: Path, chosen: Mapping[str, int], *, kafka: str, postgres: str | None
-) -> dict[str, str]:
+def addresses(chosen: Ports) -> dict[str, dict[str, str]]:
+    """Where people and programs find the services: by name and protocol."""
+    return {
+        name: {kind: f"127.0.0.1:{port}" for kind, port in ports.items() if kind != "metrics"}
+        for name, ports in chosen.items()
+    }
+
+
+def environment(service: Service, data: Path, chosen: Ports, *, kafka: str, postgres: str | None) -> dict[str, str]:
     """The settings of one service, beside what our own environment already says."""
-    settings = {f"{kind}_port": str(port) for kind, port in chosen.items()}
+    settings = {f"{kind}_port": str(port) for kind, port in chosen[service.name].items()}
     settings |= {setting: str(data / folder) for setting, folder in service.folders.items()}
     settings |= {"kafka": kafka, "instance_id": service.name}
+    if service.name == "console":
+        settings["services"] = json.dumps(addresses(chosen))
     if postgres is not None:
         settings["postgres_dsn"] = postgres
     return {service.variable(setting): value for setting, value in settings.items()}

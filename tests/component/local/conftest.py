@@ -55,10 +55,11 @@ class Shell:
 
     def end(self) -> None:
         """Leave nothing behind, however the test ended."""
-        pid = control.running(self.data)
-        for process in [*self._started, *([psutil.Process(pid)] if pid else [])]:
+        for process in self._started:
             process.kill()
-            process.wait()
+            process.communicate()
+        if (pid := control.running(self.data)) is not None:
+            psutil.Process(pid).kill()
 
 
 @pytest.fixture

@@ -1,27 +1,16 @@
-"""What the commands share: the data folder's option, the exit codes, how an error is shown."""
+"""What the commands share: the data folder's option, how an error is shown."""
 
 from __future__ import annotations
 
 import sys
-from enum import IntEnum
 from typing import TYPE_CHECKING, NoReturn
+
+from holdtrue.cli.exits import Exit
 
 from holdtrue_local.home import home
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class Exit(IntEnum):
-    """Exit codes of the `holdtrue` command that occur here."""
-
-    FAILED = 1
-    USAGE = 2
-    NOT_FOUND = 3
-    CONFLICT = 5
-    UNREACHABLE = 7
-    TIMEOUT = 8
-    INTERRUPTED = 130
 
 
 def chosen(data: Path | None) -> Path:

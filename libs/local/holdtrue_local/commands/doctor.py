@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from holdtrue.cli.exits import Exit
 
 from holdtrue_local import control, data_folder, services
 from holdtrue_local.errors import StartError
@@ -17,7 +18,7 @@ from holdtrue_local.jars import is_cached
 from holdtrue_local.java import OLDEST, java_version
 from holdtrue_local.privileges import launcher
 
-from .common import Exit, chosen
+from .common import chosen
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,9 +7,11 @@ import signal
 import time
 from pathlib import Path
 
+from holdtrue.cli.exits import Exit
+
 from holdtrue_local import control
 
-from .common import Exit, chosen, fail
+from .common import chosen, fail
 
 _POLL_SECONDS = 0.05
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from holdtrue.cli.exits import Exit
 
-from .common import Exit, chosen, fail
+from .common import chosen, fail
 
 if TYPE_CHECKING:
     from io import TextIOWrapper

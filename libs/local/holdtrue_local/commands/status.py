@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from holdtrue.cli.exits import Exit
 
 from holdtrue_local import control
 
-from .common import Exit, chosen, fail
+from .common import chosen, fail
 
 _CLEAR = "\x1b[2J\x1b[H"
 

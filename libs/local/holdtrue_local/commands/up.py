@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Annotated, Any, Literal, TextIO
 
 from cyclopts import Parameter
+from holdtrue.cli.exits import Exit
 
 from holdtrue_local import control, data_folder
 from holdtrue_local.errors import AlreadyRunningError, StartError
@@ -19,7 +20,7 @@ from holdtrue_local.platform import Options
 from holdtrue_local.progress import progress
 from holdtrue_local.serve import serve
 
-from .common import Exit, chosen, fail
+from .common import chosen, fail
 
 _POLL_SECONDS = 0.1
 
