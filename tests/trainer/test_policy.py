@@ -106,6 +106,13 @@ def test_a_promotion_answers_the_alerts_about_the_version_before_and_only_those(
     assert memory.active == (newer,)
 
 
+def test_after_a_promotion_the_next_alert_waits_for_nothing_but_the_cool_down() -> None:
+    memory = ALARMED.rollout_opened("o").promoted("o", "dep", 2, NOW)
+    memory = memory.alert_raised(replace(REALISED, alert_id="alert-9", model_version=2))
+    assert reason(memory) == Reason.COOL_DOWN
+    assert isinstance(decide(memory, DATA, NOW + POLICY.cool_down), Start)
+
+
 def test_budget_frees_with_the_oldest_start_of_the_day() -> None:
     memory = CALM.with_policy(replace(POLICY, cool_down=timedelta(0)))
     for hour in range(4):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,12 @@ class Rows:
         """Return the rows of the mask."""
         return Rows(self.columns, self.classes, self.x[mask], self.y[mask], self.times[mask])
 
+    @property
+    def digest(self) -> str:
+        """The sha256 of all values in their order, hexadecimal."""
+        parts = (self.x.astype("<f4"), self.y, self.times.astype("<i8"))
+        return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.y)
@@ -53,7 +60,7 @@ def load(path: Path, job: Job, recipe: Recipe) -> Rows:
     columns = _columns(job, recipe)
     classes, y = _labels(table[job.label], job.label, recipe)
     x = np.column_stack([_numbers(table[column.name]) for column in columns])
-    times = _array(table[job.time].cast(pa.int64()))
+    times = _array(table[job.time].cast(pa.timestamp("ns", "UTC")).cast(pa.int64()))
     return Rows(columns, classes, x, y, times.astype(np.int64))
 
 

@@ -45,10 +45,10 @@ def train(folder: Path, announce: Callable[[Stage], None]) -> Success:
     signature = Signature.binary(training.columns, training.classes, fitted.threshold)
     package = export(fitted.classifier, signature, holdout.x, job.seed)
     announce("evaluating")
-    champion = _score_champion(folder, job, holdout)
+    champion = _score_champion(folder, holdout)
     reference = _judge(package.model, holdout, job.seed)
     announce("packing")
-    manifest = _write(folder, package, reference, job)
+    manifest = _write(folder, package, training, reference, job)
     return _success(job, training, reference, champion, manifest)
 
 
@@ -88,9 +88,9 @@ def _threshold(model: OnnxModel) -> float:
     return cast("float", model.signature.threshold)
 
 
-def _score_champion(folder: Path, job: Job, holdout: Rows) -> Scored | None:
-    """Score the champion by its own file; None if there is none or the rows lack one of its columns."""
-    if not job.champion_version:
+def _score_champion(folder: Path, holdout: Rows) -> Scored | None:
+    """Score the champion by its own file; None if it has none here or the rows lack one of its columns."""
+    if not (folder / exchange.CHAMPION_MANIFEST).exists():
         return None
     manifest = Manifest.from_bytes((folder / exchange.CHAMPION_MANIFEST).read_bytes())
     names = [column.name for column in holdout.columns]
@@ -100,13 +100,13 @@ def _score_champion(folder: Path, job: Job, holdout: Rows) -> Scored | None:
     return _score(model, np.ascontiguousarray(holdout.x[:, [names.index(name) for name in manifest.signature.names]]))
 
 
-def _write(folder: Path, package: Package, reference: Reference, job: Job) -> Manifest:
+def _write(folder: Path, package: Package, training: Rows, reference: Reference, job: Job) -> Manifest:
     profile = reference.profile().SerializeToString(deterministic=True)
     names = package.model.signature.names
     manifest = package.manifest(
         score_map=reference.score_map,
         importances=dict(zip(names, reference.importances.tolist(), strict=True)),
-        pins=_pins(job, folder),
+        pins=_pins(job, training, reference.holdout),
         reference_profile=hashlib.sha256(profile).hexdigest(),
     )
     files: Mapping[str, bytes] = {
@@ -120,7 +120,7 @@ def _write(folder: Path, package: Package, reference: Reference, job: Job) -> Ma
     return manifest
 
 
-def _pins(job: Job, folder: Path) -> dict[str, str]:
+def _pins(job: Job, training: Rows, holdout: Rows) -> dict[str, str]:
     """Return what a later run must have in common with this one to give the same model."""
     return {name: version(name) for name in PINNED} | {
         "python": platform.python_version(),
@@ -128,7 +128,8 @@ def _pins(job: Job, folder: Path) -> dict[str, str]:
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "network": os.environ.get("HOLDTRUE_CHILD_NETWORK", "not isolated"),
         "dataset": job.dataset_digest,
-        "rows": hashlib.sha256((folder / exchange.DATA).read_bytes()).hexdigest(),
+        "training rows": training.digest,
+        "hold-out rows": holdout.digest,
         "recipe": hashlib.sha256(job.recipe.encode()).hexdigest(),
         "seed": str(job.seed),
     }

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from holdtrue_trainer.child.exchange import LOG
 from holdtrue_trainer.domain.run import Failure, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from holdtrue_trainer.child.limits import Limits
 
@@ -24,6 +25,8 @@ LOG_BYTES = 64 << 10
 """How much of the end of the log is kept."""
 WATCH_SECONDS = 0.5
 TERM_SECONDS = 5.0
+HEIRS_SECONDS = 1.0
+"""How long the output of a program is still read after its session has ended."""
 _LAUNCH = ("-I", "-m", "holdtrue_trainer.child.launch")
 _SESSION, _RSS = 3, 21  # fields of /proc/<pid>/stat after the name
 _OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory")
@@ -45,24 +48,29 @@ async def run_limited(
     It gets a session of its own and an environment without secrets. `on_line` is called with each line that it prints.
     When this call is cancelled, and in any case before it returns, all processes of the session are ended.
     """
+    async with _lines(on_line) as output:
+        process = await _launch(program, folder, limits, output)
+        try:
+            breach = await _watch(process, limits)
+        finally:
+            await _end(process)
+    log = _tail(folder / LOG)
+    return Ending(breach or _trouble(process.returncode or 0, limits, log), log)
+
+
+async def _launch(program: Sequence[str], folder: Path, limits: Limits, output: int) -> asyncio.subprocess.Process:
     with (folder / LOG).open("xb") as log:
-        process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             sys.executable,
             *_LAUNCH,
             *(msgspec.json.encode(limits).decode(), str(os.getpid()), sys.executable, *program),
             cwd=folder,
             env=_environment(folder),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=output,
             stderr=log,
             start_new_session=True,
         )
-    try:
-        breach = await _watch(process, limits, on_line)
-    finally:
-        await _end(process)
-    log = _tail(folder / LOG)
-    return Ending(breach or _trouble(process.returncode or 0, limits, log), log)
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -78,13 +86,10 @@ def _environment(folder: Path) -> dict[str, str]:
     }
 
 
-async def _watch(
-    process: asyncio.subprocess.Process, limits: Limits, on_line: Callable[[str], Awaitable[None]]
-) -> Trouble | None:
+async def _watch(process: asyncio.subprocess.Process, limits: Limits) -> Trouble | None:
     """Wait for the end of the program, or for the first limit that it breaks."""
     ended = asyncio.create_task(process.wait())
     guard = asyncio.create_task(_guard(process.pid, limits))
-    reader = asyncio.create_task(_read(process, on_line))
     try:
         await asyncio.wait({ended, guard}, timeout=limits.wall_seconds, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
@@ -93,10 +98,8 @@ async def _watch(
         return await guard if guard.done() else Trouble(Failure.TIMEOUT, text)
     finally:
         guard.cancel()
-        if not ended.done():
-            ended.cancel()
-            reader.cancel()
-        await asyncio.wait([ended, guard, reader])
+        ended.cancel()
+        await asyncio.wait([ended, guard])
 
 
 async def _guard(session: int, limits: Limits) -> Trouble:
@@ -106,15 +109,33 @@ async def _guard(session: int, limits: Limits) -> Trouble:
         if count > limits.processes:
             return Trouble(Failure.USER_ERROR, f"it started {count} processes; at most {limits.processes} are allowed")
         if memory > limits.memory_bytes:
-            return Trouble(Failure.OUT_OF_MEMORY, f"its processes use {memory} of {limits.memory_bytes} bytes")
+            return Trouble(Failure.OUT_OF_MEMORY, f"its processes hold {memory} bytes of {limits.memory_bytes}")
         await asyncio.sleep(WATCH_SECONDS)
 
 
-async def _read(process: asyncio.subprocess.Process, on_line: Callable[[str], Awaitable[None]]) -> None:
+@asynccontextmanager
+async def _lines(on_line: Callable[[str], Awaitable[None]]) -> AsyncGenerator[int]:
+    """Lend a file descriptor; what is written to it is passed on line by line.
+
+    A pipe of our own: asyncio's would let the end of a program wait for all heirs of the pipe.
+    """
+    reading, writing = os.pipe()
+    stream = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(stream)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(reading, "rb", 0))
+    reader = asyncio.create_task(_pass_on(stream, on_line))
+    try:
+        yield writing
+    finally:
+        os.close(writing)
+        await asyncio.wait([reader], timeout=HEIRS_SECONDS)
+        reader.cancel()
+        transport.close()
+
+
+async def _pass_on(stream: asyncio.StreamReader, on_line: Callable[[str], Awaitable[None]]) -> None:
     """Pass on lines; what has no end of line is cut into pieces, so that endless output costs no memory."""
-    output = process.stdout
-    assert output is not None  # noqa: S101 - a pipe was asked for
-    while chunk := await output.read(LOG_BYTES):
+    while chunk := await stream.read(LOG_BYTES):
         for line in chunk.decode(errors="replace").splitlines():
             await on_line(line)
 
