@@ -41,6 +41,10 @@ def doctor(
 ) -> None:
     """Check whether the platform can run on this machine, and what to do where it cannot. Changes nothing.
 
+    Examples:
+        holdtrue doctor
+        holdtrue doctor --json
+
     Args:
         data: The data folder, by default ~/.local/share/holdtrue.
         as_json: Print the findings as JSON.

@@ -19,6 +19,9 @@ _POLL_SECONDS = 0.05
 def down(*, data: Path | None = None, timeout: float = 90.0) -> None:
     """End the platform that runs on a data folder: services first, then Kafka and PostgreSQL.
 
+    Examples:
+        holdtrue down
+
     Args:
         data: The data folder, by default ~/.local/share/holdtrue.
         timeout: Seconds to wait for the end.

@@ -28,6 +28,10 @@ def logs(
 ) -> None:
     """Show what a program of the platform wrote, or with no name what all of them wrote, each line with its name.
 
+    Examples:
+        holdtrue logs trainer -f
+        holdtrue logs -n 5
+
     Args:
         service: A service, `kafka`, `postgres`, `migrate` or `up`.
         follow: Go on with new lines until Ctrl-C.

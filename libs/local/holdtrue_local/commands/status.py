@@ -26,6 +26,11 @@ def status(
 ) -> None:
     """Show what runs, where, since when, and how much memory it takes.
 
+    Examples:
+        holdtrue status
+        holdtrue status -w
+        holdtrue status -o json
+
     Args:
         watch: Show it again every second until Ctrl-C.
         data: The data folder, by default ~/.local/share/holdtrue.

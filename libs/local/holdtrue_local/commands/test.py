@@ -29,6 +29,11 @@ def prove(*paths: Path, long: Annotated[bool, Parameter(negative=())] = False) -
 
     Tests run side by side, except those marked `serial`, which run afterwards, one at a time.
 
+    Examples:
+        holdtrue test
+        holdtrue test tests/stats
+        holdtrue test --long
+
     Args:
         paths: Files or folders of tests.
         long: Also the tests that are marked `long`.

@@ -38,6 +38,11 @@ def up(
 
     Ctrl-C ends all of it. A port is a setting, for example HOLDTRUE_REGISTRY_GRPC_PORT.
 
+    Examples:
+        holdtrue up
+        holdtrue up --detach --ports free
+        holdtrue up --only registry --only trainer --kafka broker:9092
+
     Args:
         detach: Come back when everything is ready, and leave it running until `holdtrue down`.
         data: The data folder, by default ~/.local/share/holdtrue.
