@@ -13,10 +13,12 @@ Any field `x` may also be given as `<PREFIX>X_FILE`, the name of a file with the
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
+import pydantic_settings
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -68,7 +70,8 @@ class _Files(PydanticBaseSettingsSource):
     """Values from the files that `<PREFIX><FIELD>_FILE` name."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        path = os.environ.get(_variable(cast("type[Settings]", self.settings_cls), field_name) + _FILE)
+        variable = _variable(cast("type[Settings]", self.settings_cls), field_name)
+        path = None if variable in os.environ else os.environ.get(variable + _FILE)
         return (None if path is None else Path(path).read_text(encoding="utf-8").rstrip("\n")), field_name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -136,12 +139,14 @@ def load(cls: type[S]) -> S:
         settings = cls()
     except ValidationError as error:
         faults += [_fault(cls, item["loc"], item["msg"]) for item in error.errors()]
-        raise SettingsError("\n".join(faults)) from error
+    except pydantic_settings.SettingsError as error:
+        faults.append(_unreadable(cls, str(error)))
     except OSError as error:
-        raise SettingsError(f"{error.filename}: {error.strerror}; a *{_FILE} variable names it") from error
-    if faults:
-        raise SettingsError("\n".join(faults))
-    return settings
+        faults.append(f"{error.filename}: {error.strerror}; a *{_FILE} variable names it")
+    else:
+        if not faults:
+            return settings
+    raise SettingsError("\n".join(faults))
 
 
 def show(settings: Settings) -> str:
@@ -152,9 +157,14 @@ def show(settings: Settings) -> str:
 def _lines(settings: Settings) -> Iterator[str]:
     cls = type(settings)
     for name, field in cls.model_fields.items():
-        value = getattr(settings, name)
-        shown = _MASK if isinstance(value, SecretStr) else value
+        shown = _shown(getattr(settings, name))
         yield f"{_variable(cls, name)}={shown}  # {field.description or ''}".rstrip(" #")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return _MASK
+    return json.dumps(value) if isinstance(value, list | tuple | dict) else str(value)
 
 
 def _variable(cls: type[Settings], field: str) -> str:
@@ -178,3 +188,9 @@ def _fault(cls: type[Settings], location: tuple[int | str, ...], text: str) -> s
     field = str(location[0]) if location else ""
     description = cls.model_fields[field].description if field in cls.model_fields else None
     return f"{_variable(cls, field)}: {text}" + (f" ({description})" if description else "")
+
+
+def _unreadable(cls: type[Settings], text: str) -> str:
+    """Return the fault of a list or object that is no JSON; `text` is the library's, which quotes the field's name."""
+    name = next((name for name in cls.model_fields if f'"{name}"' in text), "")
+    return f"{_variable(cls, name)}: expected JSON, for example [1, 2]"

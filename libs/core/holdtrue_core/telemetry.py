@@ -51,7 +51,8 @@ def configure_logging(service: str, level: str = "info", form: str = "json") -> 
 def _rendering(form: str) -> list[Processor]:
     meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if form == "console":
-        return [meta, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        plain = structlog.dev.plain_traceback  # the pretty one shows local variables, which may hold secrets
+        return [meta, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     return [meta, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 
