@@ -1,52 +1,85 @@
 from __future__ import annotations
 
-import socket
+import asyncio
+import uuid
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
-import pytest_asyncio
 from holdtrue_events import topics
+from holdtrue_local.ports import free_port
 from holdtrue_storage.provision import provision
 
-from tests.component.registry.harness import Registry, Topics
+from tests.component.registry.harness import Process, Registry, Topics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 
-def free_port() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
-
-
-@pytest_asyncio.fixture
-async def environment(database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path) -> dict[str, str]:
-    await provision(database_dsn, "registry")
-    await topics.ensure(kafka, topic_prefix)
+async def prepared(dsn: str, kafka: str, prefix: str, folder: Path) -> dict[str, str]:
+    """Make a place for a registry in a database and on a broker; return its settings."""
+    await provision(dsn, "registry")
+    await topics.ensure(kafka, prefix)
     values = {
-        "GRPC_PORT": free_port(),
+        "GRPC_PORT": str(free_port()),
         "HTTP_PORT": "0",
         "METRICS_PORT": "0",
-        "POSTGRES_DSN": database_dsn.replace("//postgres@", "//registry@"),
+        "POSTGRES_DSN": dsn.replace("//postgres@", "//registry@"),
         "KAFKA": kafka,
-        "KAFKA_PREFIX": topic_prefix,
-        "BLOBS": str(tmp_path / "blobs"),
-        "LAKE": str(tmp_path / "lake"),
+        "KAFKA_PREFIX": prefix,
+        "BLOBS": str(folder / "blobs"),
+        "LAKE": str(folder / "lake"),
         "INGEST_SECONDS": "0.05",
         "INSTANCE_ID": "registry-0",
     }
     return {f"HOLDTRUE_REGISTRY_{name}": value for name, value in values.items()}
 
 
-@pytest_asyncio.fixture
-async def registry(environment: dict[str, str], tmp_path: Path) -> AsyncIterator[Registry]:
-    async with Registry(environment, tmp_path / "registry.log") as running:
-        yield running
+@pytest.fixture(scope="module")
+def shared(postgres: str, kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """One registry process for the tests of a module, because starting one takes seconds of CPU."""
+    name, folder = f"test_{uuid.uuid4().hex[:12]}", tmp_path_factory.mktemp("registry")
+    dsn = postgres.replace("/postgres?", f"/{name}?")
+
+    async def prepare() -> dict[str, str]:
+        await execute(postgres, f"CREATE DATABASE {name} STRATEGY FILE_COPY")
+        return await prepared(dsn, kafka, f"{name}.", folder)
+
+    process = Process(asyncio.run(prepare()), folder / "log")
+    process.start()
+    yield process
+    process.kill()
+    asyncio.run(execute(postgres, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
-@pytest_asyncio.fixture
-async def broker(environment: dict[str, str], kafka: str, topic_prefix: str) -> AsyncIterator[Topics]:  # noqa: ARG001  topics first
-    async with Topics(kafka, topic_prefix) as open_topics:
-        yield open_topics
+async def execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(statement)
+    await connection.close()
+
+
+@pytest.fixture
+async def registry(shared: Process) -> AsyncIterator[Registry]:
+    async with shared.client() as connected:
+        yield connected
+
+
+@pytest.fixture
+async def broker(shared: Process) -> AsyncIterator[Topics]:
+    settings = shared.environment
+    async with Topics(settings["HOLDTRUE_REGISTRY_KAFKA"], settings["HOLDTRUE_REGISTRY_KAFKA_PREFIX"]) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def environment(database_dsn: str, kafka: str, topic_prefix: str, tmp_path: Path) -> dict[str, str]:
+    """Settings of a registry of the test's own, not started."""
+    return await prepared(database_dsn, kafka, topic_prefix, tmp_path)
+
+
+@pytest.fixture
+async def own_broker(environment: dict[str, str], kafka: str, topic_prefix: str) -> AsyncIterator[Topics]:
+    assert environment
+    async with Topics(kafka, topic_prefix) as connected:
+        yield connected

@@ -1,0 +1,90 @@
+"""A message that cannot be used never stops the ones behind it, and is never lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from holdtrue_contracts.catalogue import key
+from holdtrue_contracts.codec import encode, new_event
+from holdtrue_contracts.registry.v1.datasets_pb2 import RECORD_FORMAT_ARROW
+from holdtrue_events.dead_letter import DeadLetter
+from holdtrue_lake.versions import read_quarantine
+
+from tests.component.registry.harness import PRODUCER, create, offered, publish
+
+if TYPE_CHECKING:
+    from holdtrue_contracts.codec import Record
+
+    from tests.component.registry.harness import Registry, Topics
+
+GOOD: dict[str, Any] = {"amount": 1.5, "fraud": 0, "at": 1_700_000_000}
+
+
+def record(dataset_id: str) -> Record:
+    return encode(new_event(offered(dataset_id, [GOOD]), source="test", actor=PRODUCER))
+
+
+async def letters(broker: Topics, dataset_key: bytes) -> list[DeadLetter]:
+    found = await broker.records("dead-letters.v1")
+    return [DeadLetter.from_record(r.key, r.value, r.headers) for r in found if r.key == dataset_key]
+
+
+async def test_poison_goes_to_the_dead_letters_and_the_rest_goes_on(registry: Registry, broker: Topics) -> None:
+    dataset = await create(registry)
+    good = record(dataset.dataset_id)
+    headers = list(good.headers)
+    without_type = [header for header in headers if header[0] != "ce_type"]
+    of_the_future = [*without_type, ("ce_type", b"holdtrue.registry.v9.NotYetThought")]
+    nameless = offered(dataset.dataset_id, [GOOD])
+    nameless.batch_id = ""
+    last = offered(dataset.dataset_id, [GOOD])
+
+    await broker.send("data.v1", good.key, b"\xff\xff not protobuf", headers)
+    await broker.send("data.v1", good.key, good.value, without_type)
+    await broker.send("data.v1", good.key, good.value, of_the_future)
+    await broker.send("data.v1", good.key, None, headers)
+    await broker.send_event(nameless)
+    await broker.send_event(last)
+    answer = await publish(registry, dataset, [last.batch_id])
+
+    assert answer.version.rows == 1
+    found: list[DeadLetter] = []
+    while len(found) < 4:
+        found = await letters(broker, good.key or b"")
+    assert [(letter.reason, letter.value) for letter in found] == [
+        ("bad_payload", b"\xff\xff not protobuf"),
+        ("missing_header", good.value),
+        ("no_value", None),
+        ("no_batch_id", nameless.SerializeToString()),
+    ]
+    assert {letter.topic for letter in found} == {"data.v1"}
+    assert found[1].headers == tuple(without_type)
+
+
+async def test_records_of_an_unknown_dataset_wait_for_it_as_dead_letters(registry: Registry, broker: Topics) -> None:
+    assert registry.process.alive
+    await broker.send_event(offered("no-such-dataset", [GOOD]))
+
+    found: list[DeadLetter] = []
+    while not found:
+        found = await letters(broker, key("default", "no-such-dataset"))
+
+    assert [letter.reason for letter in found] == ["unknown_dataset"]
+    assert "create it, then replay this" in found[0].message
+
+
+async def test_an_unreadable_payload_is_quarantined_with_its_bytes(registry: Registry, broker: Topics) -> None:
+    dataset = await create(registry)
+    broken, foreign, last = (offered(dataset.dataset_id, [GOOD]) for _ in range(3))
+    broken.format, broken.inline = RECORD_FORMAT_ARROW, b"no arrow"
+    foreign.schema_id = "0" * 64
+    for message in (broken, foreign, last):
+        await broker.send_event(message)
+
+    answer = await publish(registry, dataset, [broken.batch_id, foreign.batch_id, last.batch_id])
+
+    assert answer.version.rows == 1
+    assert dict(answer.quarantined) == {"MALFORMED": 1, "UNKNOWN_SCHEMA": 1}
+    kept = read_quarantine(registry.lake, dataset.dataset_id)
+    assert kept.column("raw").to_pylist() == [b"no arrow", foreign.inline]
+    assert kept.column("batch_id").to_pylist() == [broken.batch_id, foreign.batch_id]
