@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
+import structlog
 from google.protobuf.message import Message
 from holdtrue_contracts.codec import Event, MalformedEvent, UnknownEventType, decode
 from holdtrue_core.ids import uuid7
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=Message)
 
 _MESSAGE_CHARACTERS = 1000
+_log = structlog.stdlib.get_logger("holdtrue.monitor")
 CONSUMER = "monitor"
 """Our name in dead letters and their replays."""
 _skipped = Counter("holdtrue_monitor_skipped_total", "Records that were not counted, by reason.", ["topic", "reason"])
@@ -93,6 +95,7 @@ class Reject:
     async def __call__(self, record: StreamRecord, reason: str, message: str) -> None:
         """Keep the record as it came, with the reason."""
         _skipped.labels(self._topic, reason).inc()
+        _log.warning("dead letter", topic=self._topic, partition=record.partition, offset=record.offset, why=message)
         letter = DeadLetter(
             id=uuid7(),
             tenant=tenant_of(record.headers),

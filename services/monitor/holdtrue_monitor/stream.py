@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import faust
@@ -152,6 +153,8 @@ class Stream:
 
     def _app(self) -> _App:
         quieten_aiokafka()
+        for chatty in ("faust", "mode", __name__):  # the last is the logger of the classes above
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         app = _App(
             self._kafka.prefix + _GROUP,
             broker=f"kafka://{self._kafka.bootstrap}",

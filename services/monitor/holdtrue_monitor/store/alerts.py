@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,8 @@ WHERE tenant = $1 AND ($2 = '' OR deployment_id = $2 OR deployment_name = $2) AN
   AND starts_with(kind, $4) AND (resolved_at IS NULL OR $5)
 ORDER BY changed_at DESC LIMIT $6"""
 _PUT_MEMORY = """
-INSERT INTO signal (tenant, alert_key, memory) SELECT $1, * FROM unnest($2::text[], $3::jsonb[])
+INSERT INTO signal (tenant, alert_key, memory)
+SELECT $1, alert_key, memory::jsonb FROM unnest($2::text[], $3::text[]) AS new (alert_key, memory)
 ON CONFLICT (tenant, alert_key) DO UPDATE SET memory = excluded.memory"""
 
 
@@ -95,7 +97,7 @@ class AlertStore:
 
     async def put_memories(self, memories: Mapping[str, Memory]) -> None:
         """Remember."""
-        rows = [memory.rows() for memory in memories.values()]
+        rows = [json.dumps(memory.rows()) for memory in memories.values()]
         await self._tx.execute(_PUT_MEMORY, self._tenant, list(memories), rows)
 
     async def latest(self, keys: Sequence[str], resolved_after: datetime) -> dict[str, Alert]:
