@@ -95,7 +95,7 @@ class Runs:
             if not run.open:
                 return None
             if job.attempts > MAX_ATTEMPTS:
-                text = f"the trainer died in each of {MAX_ATTEMPTS} attempts; see its log"
+                text = f"none of {MAX_ATTEMPTS} attempts came to a result; see the log of the trainer"
                 await commands.fail(tx, run, Trouble(Failure.INFRASTRUCTURE, text), "", self._clock.now())
                 return None
             return await commands.start(tx, run, job.attempts)
