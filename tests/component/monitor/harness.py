@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from google.protobuf.message import Message
+    from holdtrue_contracts.monitor.v1.monitor_service_pb2_grpc import (
+        AlertServiceAsyncStub,
+        LabelServiceAsyncStub,
+        MonitoringServiceAsyncStub,
+    )
     from holdtrue_events.kafka import Kafka
     from holdtrue_stats.arrays import Floats
 
@@ -234,15 +239,15 @@ class Platform:
         return channel(self.services[0].address)
 
     @property
-    def monitoring(self) -> MonitoringServiceStub:
+    def monitoring(self) -> MonitoringServiceAsyncStub:
         return MonitoringServiceStub(self.connection)
 
     @property
-    def alerts(self) -> AlertServiceStub:
+    def alerts(self) -> AlertServiceAsyncStub:
         return AlertServiceStub(self.connection)
 
     @property
-    def labels(self) -> LabelServiceStub:
+    def labels(self) -> LabelServiceAsyncStub:
         return LabelServiceStub(self.connection)
 
     async def publish(self, message: Message, event_id: str | None = None) -> None:
