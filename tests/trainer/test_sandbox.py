@@ -157,6 +157,15 @@ async def test_crash_tells_the_last_line_of_the_log(tmp_path: Path) -> None:
     assert message.endswith("status 1: RuntimeError: the reason")
 
 
+async def test_log_is_the_programs_own_whatever_it_puts_in_its_place(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    code = f"import os, sys; sys.stderr.write('said'); os.unlink('log.txt'); os.symlink({str(secret)!r}, 'log.txt')"
+    assert (await run(folder, code)).log == b"said"
+
+
 async def test_cancelling_ends_the_program(tmp_path: Path) -> None:
     up = asyncio.Event()
 

@@ -9,7 +9,7 @@ import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -48,29 +48,31 @@ async def run_limited(
     It gets a session of its own and an environment without secrets. `on_line` is called with each line that it prints.
     When this call is cancelled, and in any case before it returns, all processes of the session are ended.
     """
-    async with _lines(on_line) as output:
-        process = await _launch(program, folder, limits, output)
-        try:
-            breach = await _watch(process, limits)
-        finally:
-            await _end(process)
-    log = _tail(folder / LOG)
-    return Ending(breach or _trouble(process.returncode or 0, limits, log), log)
+    with (folder / LOG).open("x+b") as log:
+        async with _lines(on_line) as output:
+            process = await _launch(program, folder, limits, output, log)
+            try:
+                breach = await _watch(process, limits)
+            finally:
+                await _end(process)
+        said = _tail(log)
+    return Ending(breach or _trouble(process.returncode or 0, limits, said), said)
 
 
-async def _launch(program: Sequence[str], folder: Path, limits: Limits, output: int) -> asyncio.subprocess.Process:
-    with (folder / LOG).open("xb") as log:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            *_LAUNCH,
-            *(msgspec.json.encode(limits).decode(), str(os.getpid()), sys.executable, *program),
-            cwd=folder,
-            env=_environment(folder),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=log,
-            start_new_session=True,
-        )
+async def _launch(
+    program: Sequence[str], folder: Path, limits: Limits, output: int, log: BinaryIO
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *_LAUNCH,
+        *(msgspec.json.encode(limits).decode(), str(os.getpid()), sys.executable, *program),
+        cwd=folder,
+        env=_environment(folder),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=log,
+        start_new_session=True,
+    )
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -190,7 +192,7 @@ def _trouble(status: int, limits: Limits, log: bytes) -> Trouble | None:
     return Trouble(Failure.INFRASTRUCTURE, f"the training process ended with {how}: {last[:500]}")
 
 
-def _tail(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LOG_BYTES))
-        return file.read()
+def _tail(log: BinaryIO) -> bytes:
+    """Return the end of the log, from the file that was opened: the program may have put another in its place."""
+    log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_BYTES))
+    return log.read(LOG_BYTES)
