@@ -146,8 +146,8 @@ async def test_endless_output_costs_no_memory(tmp_path: Path) -> None:
 async def test_endless_file_is_cut_off(tmp_path: Path) -> None:
     ending = await run(tmp_path, "f = open('big', 'wb')\nwhile True: f.write(bytes(65536))")
     failure, message = trouble(ending)
-    assert failure is Failure.INFRASTRUCTURE
-    assert "File too large" in message
+    assert failure is Failure.USER_ERROR
+    assert "more than the 1048576 bytes" in message
     assert (tmp_path / "big").stat().st_size <= 1 << 20
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ HEIRS_SECONDS = 1.0
 """How long the output of a program is still read after its session has ended."""
 _LAUNCH = ("-I", "-m", "holdtrue_trainer.child.launch")
 _SESSION, _RSS = 3, 21  # fields of /proc/<pid>/stat after the name
+_FILE_TOO_LARGE = f"[Errno {errno.EFBIG}]".encode()
 _OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory")
 
 
@@ -187,6 +189,8 @@ def _trouble(status: int, limits: Limits, log: bytes) -> Trouble | None:
     if status == -signal.SIGKILL or any(mark in log for mark in _OUT_OF_MEMORY):
         text = f"it needs more memory than the {limits.memory_bytes} bytes allowed; use fewer rows or a smaller model"
         return Trouble(Failure.OUT_OF_MEMORY, text)
+    if status == -signal.SIGXFSZ or _FILE_TOO_LARGE in log:
+        return Trouble(Failure.USER_ERROR, f"it wrote a file of more than the {limits.file_bytes} bytes allowed")
     last = (log.decode(errors="replace").strip().splitlines() or ["it wrote nothing"])[-1]
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
     return Trouble(Failure.INFRASTRUCTURE, f"the training process ended with {how}: {last[:500]}")
