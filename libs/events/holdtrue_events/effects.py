@@ -10,14 +10,14 @@ from holdtrue_contracts.actor import Actor, ActorKind, service_actor
 from holdtrue_contracts.catalogue import EVENTS, TOPICS
 from holdtrue_contracts.codec import Event, MalformedEvent, UnknownEventType, decode
 from holdtrue_core.ids import uuid7
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from .dead_letter import REPLAY, DeadLetter, tenant_of
 from .dead_letters import DeadLetters
-from .inbox import claim
+from .inbox import claim, forget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .kafka import Incoming, Kafka
     from .outbox import Outbox, Transaction
@@ -27,6 +27,7 @@ _MESSAGE_CHARACTERS = 1000
 _log = structlog.stdlib.get_logger("holdtrue.react")
 _handled = Counter("holdtrue_events_handled_total", "Events whose effect was committed.", ["service"])
 _duplicate = Counter("holdtrue_events_duplicate_total", "Events that came again and had no effect.", ["service"])
+_dead_letters = Gauge("holdtrue_dead_letters", "Dead letters that were not replayed.", ["service"])
 _skipped = Counter("holdtrue_events_skipped_total", "Events that nobody here wants, by reason.", ["service", "reason"])
 _rejected = Counter(
     "holdtrue_events_rejected_total", "Events that became dead letters, by reason.", ["service", "reason"]
@@ -80,6 +81,13 @@ class Effects:
                     await self._effect(tx, delivery)
         _handled.labels(self._service).inc(count)
         _duplicate.labels(self._service).inc(len(deliveries) - count)
+
+    async def tidy(self, topics: Iterable[str]) -> None:
+        """Forget what cannot come again, and count the dead letters that wait for a decision."""
+        async with self._outbox.transaction(self._actor) as tx:
+            await forget(tx, self._consumer, topics)
+            waiting = await tx.fetchval("SELECT count(*) FROM dead_letter WHERE replayed_at IS NULL")
+        _dead_letters.labels(self._service).set(waiting)
 
     async def bury(self, record: Incoming, reason: str, message: str) -> None:
         """Make a well-formed event that its handler cannot handle a dead letter, instead of its effect."""

@@ -99,6 +99,13 @@ async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | N
         stopped.cancel()
 
 
+async def leave(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer for good: its group hands its partitions on at once, also where it has a static id."""
+    if consumer._coordinator is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  see below
+        consumer._coordinator._group_instance_id = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  no public way
+    await consumer.stop()
+
+
 async def abort(producer: AIOKafkaProducer) -> None:
     """Stop a producer without waiting for what it could not deliver, as `stop()` would, for ever."""
     sender: asyncio.Task[None] | None = producer._sender.sender_task  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  no public way to give up

@@ -25,11 +25,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 from holdtrue_contracts.catalogue import EVENTS
-from holdtrue_core.errors import HoldtrueError
+from holdtrue_core.errors import HoldtrueError, Unavailable
 
 from .backoff import Backoff
 from .effects import Effects, Rejected
-from .kafka import Incoming, unless
+from .kafka import Incoming, leave, unless
 from .subscriptions import Handlers, subscribes, subscriptions
 from .watchdog import ConsumerStalled, Watchdog
 
@@ -45,6 +45,7 @@ _BATCH = 500
 _FETCH_MILLISECONDS = 1_000
 _TROUBLED_FETCH_MILLISECONDS = 100
 _COMMIT_SECONDS = 5.0
+_TIDY_SECONDS = 60.0
 _log = structlog.stdlib.get_logger("holdtrue.react")
 
 
@@ -88,12 +89,13 @@ class React:
         self._tries = tries
         self._service = outbox.database.schema
         found = subscriptions(handlers)
-        self._topics = sorted({kafka.topic(EVENTS[name].topic) for name in found})
+        self._topics = sorted({EVENTS[name].topic for name in found})
         self._effects = Effects(outbox, kafka, consumer or group, found)
         self._troubles: dict[TopicPartition, _Trouble] = {}
         self._lock = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._watchdog = Watchdog()
+        self._tidy_at = 0.0
 
     async def start(self) -> None:
         """Nothing to prepare: Kafka may be away."""
@@ -117,14 +119,24 @@ class React:
 
     async def _consume(self) -> None:
         consumer = self._kafka.consumer(group=self._group)
-        consumer.subscribe(self._topics, listener=_Revocation(self._release))
+        consumer.subscribe([self._kafka.topic(topic) for topic in self._topics], listener=_Revocation(self._release))
         try:
             await unless(self._stopping, consumer.start())
             while not self._stopping.is_set():
                 await self._turn(consumer)
+                await self._tidy()
                 await self._watchdog.watch(consumer)
         finally:
-            await consumer.stop()
+            await (leave(consumer) if self._stopping.is_set() else consumer.stop())
+
+    async def _tidy(self) -> None:
+        if time.monotonic() < self._tidy_at:
+            return
+        self._tidy_at = time.monotonic() + _TIDY_SECONDS
+        try:
+            await self._effects.tidy(self._topics)
+        except Unavailable as error:
+            _log.warning("not tidied now", part=self.name, error=str(error))
 
     async def _turn(self, consumer: AIOKafkaConsumer) -> None:
         # Outside the lock: the revocation takes it while getmany waits for the rebalance.

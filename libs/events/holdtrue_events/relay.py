@@ -18,6 +18,7 @@ import structlog
 from aiokafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import murmur2  # pyright: ignore[reportUnknownVariableType]
 from holdtrue_core.errors import Unavailable
+from holdtrue_storage.database import is_lost
 from prometheus_client import Counter, Gauge
 
 from .backoff import Backoff
@@ -127,7 +128,7 @@ class Relay:
             try:
                 yield connection
             finally:
-                if not connection.is_closed():
+                if not is_lost(connection):
                     await connection.execute(_RESIGN, self._service)
 
     async def _drain(self, connection: Connection, backoff: Backoff) -> None:

@@ -171,7 +171,7 @@ class Database(Resource):
         except HoldtrueError:
             raise
         except Exception as error:
-            if isinstance(error, _TRANSIENT) or connection.is_closed():
+            if isinstance(error, _TRANSIENT) or is_lost(connection):
                 raise self._unavailable(error) from error
             raise
         finally:
@@ -187,6 +187,14 @@ class Database(Resource):
         return Unavailable(text, reason="DATABASE_UNAVAILABLE")
 
 
+def is_lost(connection: Connection) -> bool:
+    """True where the server ended the session: asyncpg then takes the connection from who holds it."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
+
+
 def checked_name(name: str) -> str:
     """Return a name that is safe inside SQL (schema, role); raises ValueError."""
     if not _NAME.fullmatch(name):
@@ -196,7 +204,7 @@ def checked_name(name: str) -> str:
 
 async def _roll_back(connection: Connection) -> None:
     """Leave the connection clean for the next; one that does not even roll back is thrown away."""
-    if connection.is_closed():
+    if is_lost(connection):
         return
     try:
         await connection.execute("ROLLBACK")

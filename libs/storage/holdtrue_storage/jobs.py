@@ -45,6 +45,8 @@ WHERE tenant = $1 AND id = $2 AND token = $3 AND state = 'open'"""
 _BURY = """
 UPDATE job SET state = 'dead', leased_until = NULL, error = $4, finished_at = clock_timestamp()
 WHERE tenant = $1 AND id = $2 AND token = $3 AND state = 'open'"""
+_FORGET = "DELETE FROM job WHERE kind = $1 AND state <> 'open' AND finished_at < now() - interval '30 days'"
+_FORGET_SECONDS = 3600.0
 _ERROR_CHARACTERS = 2000
 _LONGEST_PAUSE = 300.0
 _log = structlog.stdlib.get_logger("holdtrue.jobs")
@@ -171,6 +173,7 @@ class Worker:
         self._grace = grace
         self._wake = database.signal(_channel(kind))
         self._stopping = asyncio.Event()
+        self._forget_at = 0.0
 
     async def start(self) -> None:
         """Nothing to prepare."""
@@ -206,6 +209,7 @@ class Worker:
         async with self._database.acquire() as connection:
             row = await connection.fetchrow(_LEASE, self._kind, self._lease)
         if row is None:
+            await self._forget()
             return False
         job = _job(row)
         if job.attempts > self._attempts:
@@ -213,6 +217,14 @@ class Worker:
         else:
             await self._do(job, since)
         return True
+
+    async def _forget(self) -> None:
+        """Delete, now and then, what was finished long ago."""
+        if time.monotonic() < self._forget_at:
+            return
+        self._forget_at = time.monotonic() + _FORGET_SECONDS
+        async with self._database.acquire() as connection:
+            await connection.execute(_FORGET, self._kind)
 
     async def _do(self, job: Job, since: float) -> None:
         lease = Lease(self._database, job, self._lease)

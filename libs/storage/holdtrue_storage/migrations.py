@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import structlog
 from holdtrue_core.lifecycle import Resource
 
+from .database import is_lost
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -32,6 +34,7 @@ CREATE TABLE IF NOT EXISTS migration (
     applied_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (package, name)
 )"""
+_SECONDS = 3600.0  # for one file, or for waiting for another process
 _log = structlog.stdlib.get_logger("holdtrue.migrations")
 
 
@@ -76,11 +79,12 @@ async def migrate(database: Database, packages: Sequence[str]) -> None:
     """
     wanted = [migration for package in packages for migration in _migrations(package)]
     async with database.acquire() as connection:
-        await connection.execute(_LOCK, database.schema, timeout=None)
+        await connection.execute(_LOCK, database.schema, timeout=_SECONDS)
         try:
             await _apply(connection, wanted)
         finally:
-            await connection.execute(_UNLOCK, database.schema)
+            if not is_lost(connection):
+                await connection.execute(_UNLOCK, database.schema)
 
 
 async def _apply(connection: Connection, wanted: Sequence[Migration]) -> None:
@@ -88,7 +92,7 @@ async def _apply(connection: Connection, wanted: Sequence[Migration]) -> None:
     rows = await connection.fetch("SELECT package, name, sha256 FROM migration")
     for migration in pending(wanted, {(row["package"], row["name"]): row["sha256"] for row in rows}):
         async with connection.transaction():
-            await connection.execute(migration.sql, timeout=None)
+            await connection.execute(migration.sql, timeout=_SECONDS)
             await connection.execute(
                 "INSERT INTO migration (package, name, sha256) VALUES ($1, $2, $3)",
                 migration.package,

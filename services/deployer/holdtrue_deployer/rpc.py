@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from holdtrue_contracts.deployer.v1 import deployment_service_pb2 as pb
@@ -18,10 +19,14 @@ from holdtrue_deployer.domain.rollout import HoldAsked, ResumeAsked, Rollout
 from holdtrue_deployer.store import DeploymentStore, RolloutStore
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from holdtrue_contracts.deployer.v1.rollouts_pb2 import Rollout as RolloutMessage
     from holdtrue_core.clock import Clock
     from holdtrue_core.rpc import ServicerContext
-    from holdtrue_events.outbox import Outbox, Transaction
+    from holdtrue_events.outbox import Outbox
+    from holdtrue_events.outbox import Transaction as PublishingTransaction
+    from holdtrue_storage.database import Transaction
 
     from holdtrue_deployer.domain.deployment import Deployment
     from holdtrue_deployer.workers import Replicas
@@ -78,7 +83,7 @@ class DeploymentServicer(DeploymentServiceServicer):
         self, request: pb.GetDeploymentRequest, context: ServicerContext
     ) -> pb.GetDeploymentResponse:
         """Return one deployment."""
-        async with self._outbox.transaction(actor_of(context)) as tx:
+        async with self._reading(context) as tx:
             stored = await DeploymentStore(tx).get(request.deployment)
             return pb.GetDeploymentResponse(deployment=await self._view(tx, stored.item))
 
@@ -87,7 +92,7 @@ class DeploymentServicer(DeploymentServiceServicer):
     ) -> pb.ListDeploymentsResponse:
         """Return a page of deployments; the token is the last name."""
         size = _page_size(request.page_size)
-        async with self._outbox.transaction(actor_of(context)) as tx:
+        async with self._reading(context) as tx:
             found = await DeploymentStore(tx).page(request.page_token, size + 1)
             views = [await self._view(tx, item) for item in found[:size]]
         token = found[size - 1].name if len(found) > size else ""
@@ -97,7 +102,7 @@ class DeploymentServicer(DeploymentServiceServicer):
         self, request: pb.ListRolloutsRequest, context: ServicerContext
     ) -> pb.ListRolloutsResponse:
         """Return the latest rollouts with their steps."""
-        async with self._outbox.transaction(actor_of(context)) as tx:
+        async with self._reading(context) as tx:
             deployment = (await DeploymentStore(tx).get(request.deployment)).item
             found = await RolloutStore(tx).latest(deployment.deployment_id, _page_size(request.page_size))
             return pb.ListRolloutsResponse(rollouts=[await _history(tx, item, deployment) for item in found])
@@ -151,7 +156,14 @@ class DeploymentServicer(DeploymentServiceServicer):
             )
             return pb.RollBackResponse(rollout=messages.rollout(rollout, deployment))
 
-    async def _order(self, tx: Transaction, name: str, asked: HoldAsked | ResumeAsked) -> RolloutMessage:
+    @asynccontextmanager
+    async def _reading(self, context: ServicerContext) -> AsyncGenerator[Transaction]:
+        """Read one moment: between two statements of a plain transaction a rollout may go on."""
+        async with self._outbox.database.transaction(actor_of(context)) as tx:
+            await tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield tx
+
+    async def _order(self, tx: PublishingTransaction, name: str, asked: HoldAsked | ResumeAsked) -> RolloutMessage:
         stored = await DeploymentStore(tx).get(name, lock=True)
         rollout = await commands.signal(tx, stored, asked, self._clock.now())
         if rollout is None:

@@ -22,6 +22,7 @@ from holdtrue_contracts.inference.v1.predictions_pb2 import PredictionsServed
 
 from holdtrue_inference.domain import answers, records
 from holdtrue_inference.domain.answers import Answer, Interpreter
+from holdtrue_inference.domain.company import PATIENCE_SECONDS, Company
 from holdtrue_inference.domain.errors import Expired, Overloaded, SpoolFull
 from holdtrue_inference.domain.inputs import InputReader, check_id
 from holdtrue_inference.domain.replies import ReplyWriter, Wanted, typed
@@ -155,6 +156,8 @@ class Lane:
         self._rows = 0
         self._turn_due = False
         self._busy = False
+        self._company = Company()
+        self._timer: asyncio.TimerHandle | None = None
         self._failures_due = False
         self._replies = set[asyncio.Task[None]]()
 
@@ -179,13 +182,12 @@ class Lane:
                 retry_after_ms=max(1, int(expected * _MILLISECONDS)),
             )
         reply = self._loop.create_future()
-        deadline = self._loop.time() + remaining
+        now = self._loop.time()
+        deadline = now + remaining
         raw = bool(request.raw_input_contents)
         self._waiting.append(Job(x, request_id, request.id, arrival_ns, deadline, wanted, raw, reply))
         self._rows += rows
-        if not self._turn_due and not self._busy:
-            self._turn_due = True
-            self._loop.call_soon(self._turn)
+        self._go_on()
         return reply
 
     def fail(self, code: str) -> None:
@@ -198,9 +200,13 @@ class Lane:
     def _turn(self) -> None:
         """Run what has arrived."""
         self._turn_due = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         jobs, rows = self._take()
         if not jobs:
             return
+        self._company.ran(len(jobs))
         if self._warm.run_time.seconds(rows) < INLINE_SECONDS:
             self._complete(self._attempt(jobs))
             self._go_on()
@@ -215,9 +221,14 @@ class Lane:
         self._go_on()
 
     def _go_on(self) -> None:
-        if self._waiting and not self._turn_due:
+        """See to it that what waits will run: in the next turn, or after a moment's wait for company."""
+        if self._busy or self._turn_due or not self._waiting:
+            return
+        if len(self._waiting) >= self._company.wanted or self._rows >= MAX_BATCH_ROWS:
             self._turn_due = True
             self._loop.call_soon(self._turn)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(PATIENCE_SECONDS, self._turn)
 
     def _take(self) -> tuple[list[Job], int]:
         """The next batch and its rows, without requests whose caller has gone or whose deadline has passed."""

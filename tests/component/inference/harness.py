@@ -144,9 +144,7 @@ async def publish(kafka: Kafka, state: DeploymentState) -> None:
     producer = kafka.producer()
     await producer.start()
     try:
-        await producer.send_and_wait(
-            kafka.topic(record.topic), record.value, record.key, headers=list(record.headers)
-        )
+        await producer.send_and_wait(kafka.topic(record.topic), record.value, record.key, headers=list(record.headers))
     finally:
         await producer.stop()
 
@@ -163,7 +161,10 @@ async def read(kafka: Kafka, topic: str) -> list[tuple[int, codec.Event[Message]
             for partition, records in (await consumer.getmany(timeout_ms=200)).items():
                 positions[partition] = records[-1].offset + 1
                 found += [
-                    (record.partition, None if record.value is None else codec.decode(record.key, record.value, record.headers))
+                    (
+                        record.partition,
+                        None if record.value is None else codec.decode(record.key, record.value, record.headers),
+                    )
                     for record in records
                 ]
         return found
@@ -193,7 +194,9 @@ def ids_of(records: Sequence[PredictionsServed]) -> list[str]:
         counts = unpack(record.request_rows, np.uint32, 1)
         tails = unpack(record.tails, np.uint64, 1)
         owners = np.repeat(np.arange(len(requests)), counts)
-        found += [f"{uuid_text(requests[o])}/{prediction_id.tail_text(int(t))}" for o, t in zip(owners, tails, strict=True)]
+        found += [
+            f"{uuid_text(requests[o])}/{prediction_id.tail_text(int(t))}" for o, t in zip(owners, tails, strict=True)
+        ]
     return found
 
 

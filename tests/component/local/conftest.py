@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TOY = Path(__file__).with_name("toy")
+HOLDTRUE = (sys.executable, str(Path(sys.executable).with_name("holdtrue")))
 
 
 class Shell:
@@ -30,7 +31,7 @@ class Shell:
     def start(self, command: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command and do not wait for it."""
         process = subprocess.Popen(
-            [sys.executable, _TOY / "cli.py", command, "--data", self.data, *arguments],
+            [*HOLDTRUE, command, "--data", self.data, *arguments],
             env=self.environment | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

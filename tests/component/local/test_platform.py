@@ -8,9 +8,7 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -24,10 +22,11 @@ from holdtrue_local.platform import Options, Platform
 from holdtrue_local.processes import is_alive
 from holdtrue_local.progress import plain
 
+from .conftest import HOLDTRUE, Shell
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-
-    from .conftest import Shell
+    from pathlib import Path
 
 
 def _wait(true: Callable[[], object]) -> None:
@@ -148,7 +147,7 @@ def _on_a_small_disk(shell: Shell, options: str) -> subprocess.CompletedProcess[
     """Run `up` where the data folder is a file system of its own, in a mount namespace."""
     shell.data.mkdir()
     script = f'mount -t tmpfs -o {options} none "$0" && exec "$@"'
-    up = [sys.executable, Path(__file__).parent / "toy" / "cli.py", "up", "--ports", "free", "--data", shell.data]
+    up = [*HOLDTRUE, "up", "--ports", "free", "--data", shell.data]
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, shell.data, *up]
     done = subprocess.run(command, env=shell.environment, capture_output=True, text=True, check=False)
     if "unshare" in done.stderr or "mount" in done.stderr:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -25,7 +24,11 @@ from holdtrue_contracts.monitor.v1.monitor_service_pb2 import (
     SubscribeRequest,
 )
 from holdtrue_contracts.monitor.v1.monitor_service_pb2_grpc import AlertServiceStub, MonitoringServiceStub
-from holdtrue_contracts.registry.v1.dataset_service_pb2 import CreateDatasetRequest, PublishVersionRequest
+from holdtrue_contracts.registry.v1.dataset_service_pb2 import (
+    CreateDatasetRequest,
+    GetDatasetRequest,
+    PublishVersionRequest,
+)
 from holdtrue_contracts.registry.v1.dataset_service_pb2_grpc import DatasetServiceStub
 from holdtrue_contracts.registry.v1.model_service_pb2 import (
     CreateModelRequest,
@@ -120,11 +123,12 @@ class Desk:
     async def published(self, name: str, rows: int, seconds: float) -> DatasetVersionPublished:
         """Close a version and return it when it has all ``rows``."""
 
-        async def look() -> DatasetVersionPublished | None:
-            answer = await self._datasets.PublishVersion(PublishVersionRequest(dataset=name))
-            return answer.version if answer.version.rows >= rows else None
+        async def look() -> bool | None:
+            dataset = (await self._datasets.GetDataset(GetDatasetRequest(dataset=name))).dataset
+            return True if dataset.accepted >= rows else None
 
-        return await until(look, seconds, f"{rows:,} rows in dataset {name}")
+        await until(look, seconds, f"{rows:,} rows in dataset {name}")
+        return (await self._datasets.PublishVersion(PublishVersionRequest(dataset=name))).version
 
     async def create_model(self, name: str, min_precision: float) -> Model:
         """Create a model whose versions must reach ``min_precision``."""
@@ -212,9 +216,16 @@ class Desk:
         return next((r for r in answer.revisions if not r.revision), None)
 
     async def listen(self, tell: Callable[[AlertNotification], None]) -> None:
-        """Hear every alert until cancelled."""
-        with contextlib.suppress(asyncio.CancelledError):
-            async for notification in self._alerts.Subscribe(SubscribeRequest(resume_token="0")):  # noqa: S106
-                if notification.change != "keep_alive":
-                    self.heard.notifications.append((time.time(), notification))
-                    tell(notification)
+        """Hear every alert until cancelled; goes on where it was when the monitor comes back."""
+        token = "0"
+        while True:
+            try:
+                async for notification in self._alerts.Subscribe(SubscribeRequest(resume_token=token)):
+                    token = notification.resume_token or token
+                    if notification.change != "keep_alive":
+                        self.heard.notifications.append((time.time(), notification))
+                        tell(notification)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                await asyncio.sleep(_POLL)

@@ -68,7 +68,7 @@ class Story:
             await self._live_through_phases()
         finally:
             listening.cancel()
-            await listening
+            await asyncio.wait([listening])
 
     async def _offer_history(self) -> None:
         rows = self._pace.history_rows

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from holdtrue_core.lifecycle import App, run
@@ -16,6 +18,14 @@ if TYPE_CHECKING:
     from holdtrue_core.lifecycle import Part
 
 
+_CHILD = """
+import sys, time
+from holdtrue_core.process import die_with_parent
+die_with_parent(int(sys.argv[1]))
+time.sleep(1000)
+"""
+
+
 class ToySettings(ServiceSettings, DatabaseSettings, KafkaSettings):
     model_config = SettingsConfigDict(env_prefix="HOLDTRUE_TOY_")
     child: bool = False
@@ -24,7 +34,7 @@ class ToySettings(ServiceSettings, DatabaseSettings, KafkaSettings):
 
 async def build(settings: ToySettings) -> Sequence[Part]:
     if settings.child:
-        await asyncio.create_subprocess_exec("sleep", "1000")
+        await asyncio.create_subprocess_exec(sys.executable, "-c", _CHILD, str(os.getpid()))
     return [GrpcServer(settings, [])]
 
 
