@@ -17,6 +17,7 @@ import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import asyncpg
 import numpy as np
@@ -40,6 +41,11 @@ from holdtrue_stats.calibration import fit_isotonic
 from holdtrue_stats.histogram import State, fold, freeze
 from holdtrue_storage.blobs import DirectoryBlobs
 from holdtrue_storage.provision import provision
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from google.protobuf.message import Message
 
 ACTOR = service_actor("bench")
 WARM_UP = 24
@@ -65,7 +71,7 @@ async def main() -> None:
         stack.callback(monitor.kill)
         random = np.random.default_rng(1)
 
-        async def publish(message: object) -> None:
+        async def publish(message: Message) -> None:
             record = encode(new_event(message, source="bench", actor=ACTOR))
             await producer.send_and_wait(record.topic, record.value, key=record.key, headers=list(record.headers))
 
@@ -103,7 +109,9 @@ async def _monitor(dsn: str, bootstrap: str, blobs: Path) -> asyncio.subprocess.
     return await asyncio.create_subprocess_exec(sys.executable, "-m", "holdtrue_monitor", env=environment)
 
 
-async def _serve(publish, blobs: DirectoryBlobs, features: int, random: np.random.Generator) -> None:  # noqa: ANN001
+async def _serve(
+    publish: Callable[[Message], Awaitable[None]], blobs: DirectoryBlobs, features: int, random: np.random.Generator
+) -> None:
     x, score = random.normal(0, 1, (20_000, features)), random.random(20_000)
     edges, table = freeze(x), fit_isotonic(score, random.random(20_000) < score).table()
     profile = ReferenceProfile(

@@ -22,7 +22,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -53,7 +53,8 @@ def make_state(blobs: DirectoryBlobs) -> DeploymentState:
     x = random.normal(size=(2000, WIDTH)).astype(np.float32)
     y = (x[:, 0] + x[:, 1] * x[:, 2] > 0).astype(int)
     signature = Signature.binary(tuple(Column(name=f"c{i}") for i in range(WIDTH)), (0, 1), 0.5)
-    package = export(GradientBoostingClassifier(random_state=0).fit(x, y), signature, x[:64], 0)
+    model: Any = GradientBoostingClassifier(random_state=0)
+    package = export(model.fit(x, y), signature, x[:64], 0)
     manifest = package.manifest(score_map="identity", importances={}, pins={}, reference_profile="0" * 64)
     revision = Revision(
         revision="r1",
@@ -86,7 +87,7 @@ async def echo(port: int) -> None:
         return data
 
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    handler = grpc.unary_unary_rpc_method_handler(answer)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"ModelInfer": handler}),))
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
@@ -226,7 +227,9 @@ class Round:
     p99: float
 
 
-async def measure(process: psutil.Process, port: int, bodies: list[bytes], shape: tuple[int, int], seconds: float) -> Round:
+async def measure(
+    process: psutil.Process, port: int, bodies: list[bytes], shape: tuple[int, int], seconds: float
+) -> Round:
     """One round against one server."""
     load = Load(bodies)
     before, began = process.cpu_times(), time.perf_counter()

@@ -68,7 +68,7 @@ async def _transactions(bench: Bench, arguments: argparse.Namespace) -> None:
     print(f"  without an outbox row  {statistics.median(rates['without']):8,.0f}")
     print(f"  with an outbox row     {statistics.median(rates['with']):8,.0f}")
     print(
-        f"  ratio                  {statistics.median(ratios):8.2f}   (goal ≥ 0.80; {min(ratios):.2f}–{max(ratios):.2f})"
+        f"  ratio                 {statistics.median(ratios):8.2f}   (goal ≥ 0.80; {min(ratios):.2f}–{max(ratios):.2f})"
     )
 
 
@@ -122,7 +122,7 @@ async def _in_order(bench: Bench, events: int) -> str:
         event = decode(record.key, record.value, record.headers)
         if event.aggregate_version != versions.get(event.subject, 0) + 1:
             return "NO"
-        versions[event.subject] = event.aggregate_version
+        versions[event.subject] = versions.get(event.subject, 0) + 1
     await consumer.stop()
     return "yes"
 

@@ -67,7 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:  # noqa: ANN401  xdist publishes no type
+def pytest_configure_node(node: Any) -> None:
     """Tell an xdist worker the addresses."""
     servers = node.config.stash[_SERVERS]
     node.workerinput["postgres"] = servers.postgres()

@@ -74,7 +74,7 @@ def figures(  # noqa: PLR0913  a window has as many figures
     )
 
 
-def window(revision: str, start: datetime, /, **given: Any) -> Evaluated:  # noqa: ANN401
+def window(revision: str, start: datetime, /, **given: Any) -> Evaluated:
     begin_ns = ns(start)
     end_ns = begin_ns + 60_000_000_000
     return Evaluated(Window(revision=revision, from_ns=begin_ns, to_ns=end_ns, figures=figures(**given)))

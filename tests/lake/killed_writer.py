@@ -37,7 +37,7 @@ SCHEMA = DatasetSchema(
 def die_around_appends(chance: random.Random) -> None:
     append = module._append
 
-    def deadly(*arguments: Any) -> None:  # noqa: ANN401  whatever the real one takes
+    def deadly(*arguments: Any) -> None:
         if chance.random() < DEADLINESS:
             os.kill(os.getpid(), signal.SIGKILL)
         append(*arguments)

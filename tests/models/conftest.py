@@ -48,6 +48,6 @@ def boosted(cancer: Cancer) -> Fitted:
 
 @pytest.fixture(scope="session")
 def package(cancer: Cancer, boosted: Fitted) -> Package:
-    from holdtrue_models.package import export  # noqa: PLC0415 - slow; only where models are made
+    from holdtrue_models.package import export
 
     return export(boosted, cancer.signature, cancer.x_later, seed=1)

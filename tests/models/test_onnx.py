@@ -114,7 +114,7 @@ def test_cut_off_files_are_refused(served: bytes, package: Package) -> None:
 
 def with_file(package: Package, data: bytes) -> Manifest:
     """A manifest that names these bytes, so that nothing but their content can be the reason to refuse them."""
-    import hashlib  # noqa: PLC0415
+    import hashlib
 
     file = File(hashlib.sha256(data).hexdigest(), len(data))
     return replace(package.model.manifest, files={"onnx": file})

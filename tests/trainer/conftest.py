@@ -40,7 +40,7 @@ class Rows:
         return pa.table({**self.columns, "_event_time": pa.array(times, pa.timestamp("us", "UTC"))})
 
 
-def job(**changes: Any) -> Job:  # noqa: ANN401 - any field of the job
+def job(**changes: Any) -> Job:
     """A job on Rows."""
     columns = tuple(ColumnNote(name, "float32") for name in ("amount", "foreign", "hour"))
     usual: dict[str, Any] = {

@@ -1,5 +1,5 @@
-# aiokafka is typed in part only. What this platform takes from it is named here as it is used: keys and values are bytes.
-# ruff: noqa: ANN401, PYI021  settings are aiokafka's own
+# aiokafka is typed in part only. What this platform takes from it is named here as it is used: all is bytes.
+# ruff: noqa: ANN401  settings are aiokafka's own
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType

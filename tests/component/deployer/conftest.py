@@ -56,7 +56,7 @@ PATIENCE = 30.0
 QUICK = RolloutPolicy(auto=True, auto_rollback=True, steps=[2_000], step_seconds=0.2, step_rows=1_000, bake_seconds=0.2)
 
 
-async def until(condition: Callable[[], Awaitable[Any]], what: str) -> Any:  # noqa: ANN401  whatever the condition gives
+async def until(condition: Callable[[], Awaitable[Any]], what: str) -> Any:
     """Ask again until the condition gives something true; fail saying what never came."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
@@ -165,7 +165,7 @@ class Platform:
 
         return await until(there, f"rollout of version {version} in {states}")
 
-    async def evaluate(self, deployment: Deployment, version: int, **given: Any) -> None:  # noqa: ANN401
+    async def evaluate(self, deployment: Deployment, version: int, **given: Any) -> None:
         """Say how a version did in the second before now."""
         revision = next(r.revision for r in deployment.state.revisions if r.model_version == version)
         await self.publish(window(deployment.state.deployment_id, revision, version, **given))
@@ -176,7 +176,7 @@ class Platform:
         old: int,
         new: int,
         done: Callable[[Deployment], bool],
-        **bad: Any,  # noqa: ANN401
+        **bad: Any,
     ) -> Deployment:
         """Publish windows of both versions until the deployment is as wanted."""
 
@@ -254,7 +254,7 @@ class Replica:
         finally:
             await consumer.stop()
 
-    def _take(self, state: Any) -> None:  # noqa: ANN401  decode does not know the type
+    def _take(self, state: Any) -> None:
         known = self._states.get(state.deployment_id)
         if not self.frozen and (known is None or known.generation < state.generation):
             self._states[state.deployment_id] = state

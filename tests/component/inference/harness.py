@@ -20,7 +20,6 @@ from holdtrue_contracts.inference.v1.predictions_pb2 import PredictionsServed
 from holdtrue_contracts.inference.v1.replicas_pb2 import ReplicaState
 from holdtrue_contracts.oip import client
 from holdtrue_core.health import check_health
-from holdtrue_events.kafka import Kafka
 from holdtrue_events.topics import ensure
 from holdtrue_local.ports import free_port
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
     from holdtrue_contracts.deployer.v1.deployments_pb2 import DeploymentState
+    from holdtrue_events.kafka import Kafka
 
 TOPICS = ("deployments.v1", "replicas.v1", "predictions.v1")
 

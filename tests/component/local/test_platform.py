@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from holdtrue_contracts.catalogue import TOPICS
 from holdtrue_local import control, services
 from holdtrue_local.errors import AlreadyRunningError, StartError
+from holdtrue_local.home import socket_dir
 from holdtrue_local.platform import Options, Platform
 from holdtrue_local.processes import is_alive
 from holdtrue_local.progress import plain
@@ -189,9 +190,8 @@ async def test_schemas_and_topics_are_there_before_the_services(platform: Platfo
     await admin.start()
     assert set(TOPICS) <= set(await admin.list_topics())
     await admin.close()
-    connection = await asyncpg.connect(
-        host=str(tmp_path / "data" / "run" / "postgres"), user="toy", database="postgres"
-    )
+    sockets = socket_dir(tmp_path / "data" / "run" / "postgres")
+    connection = await asyncpg.connect(host=str(sockets), user="toy", database="postgres")
     await connection.execute("CREATE TABLE toy.mine (id int)")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute("CREATE SCHEMA theirs")

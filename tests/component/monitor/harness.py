@@ -59,7 +59,7 @@ PERSON = as_actor(local_person())
 PATIENCE = 20.0
 
 
-async def until(condition: Callable[[], Awaitable[Any]], what: str, patience: float = PATIENCE) -> Any:  # noqa: ANN401  whatever the condition gives
+async def until(condition: Callable[[], Awaitable[Any]], what: str, patience: float = PATIENCE) -> Any:
     """Ask again until the condition gives something true; fail saying what never came."""
     end = time.monotonic() + patience
     while time.monotonic() < end:

@@ -38,12 +38,12 @@ TRAINER = service_actor("trainer")
 VERSION_EVENTS = (ModelVersionRegistered, ModelVersionValidated, ModelVersionApproved, ModelVersionRejected)
 
 
-async def create(registry: Registry, **policy: float) -> pb.Model:
+async def create(registry: Registry, **policy: Any) -> pb.Model:
     request = pb.CreateModelRequest(name=f"fraud-{uuid7()}", policy=pb.ModelPolicy(**policy))
     return (await registry.models.CreateModel(request)).model
 
 
-def succeeded(model: pb.Model, tp: int, fp: int, **more: Any) -> RunSucceeded:  # noqa: ANN401  any field
+def succeeded(model: pb.Model, tp: int, fp: int, **more: Any) -> RunSucceeded:
     spec = RunSpec(
         run_id=uuid7(),
         model_id=model.model_id,

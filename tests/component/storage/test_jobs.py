@@ -33,9 +33,11 @@ async def _rows(database: Database) -> list[asyncpg.Record]:
 async def _until_all(database: Database, state: str) -> list[asyncpg.Record]:
     """Wait until every job is in a state."""
     async with asyncio.timeout(SECONDS):
-        while any(row["state"] != state for row in (rows := await _rows(database))):
+        while True:
+            rows = await _rows(database)
+            if all(row["state"] == state for row in rows):
+                return rows
             await asyncio.sleep(0.01)
-    return rows
 
 
 class Running:
@@ -45,7 +47,7 @@ class Running:
         self.seen: list[Job] = []
         self.worker = Worker(database, "train", self.handle, poll=0.05, **options)
 
-    async def handle(self, job: Job, lease: Lease) -> None:
+    async def handle(self, job: Job, lease: Lease) -> None:  # noqa: ARG002  what a handler takes
         self.seen.append(job)
 
     async def __aenter__(self) -> Self:

@@ -65,7 +65,7 @@ SCHEMA = DatasetSchema(
 )
 
 
-async def until(condition: Callable[[], Awaitable[Any]], what: str) -> Any:  # noqa: ANN401  whatever the condition gives
+async def until(condition: Callable[[], Awaitable[Any]], what: str) -> Any:
     """Ask again until the condition gives something true; fail saying what never came."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
@@ -186,7 +186,7 @@ class Platform:
         """The events of runs.v1 by name, in order."""
         return [event.type.rpartition(".")[2] for event in await self.events()]
 
-    async def submit(self, **changes: Any) -> pb.Run:  # noqa: ANN401  any field of the request
+    async def submit(self, **changes: Any) -> pb.Run:
         usual: dict[str, Any] = {"model_id": MODEL, "model_name": NAME, "dataset": self.data.name, "recipe": "logistic"}
         answer = await self.stub.SubmitRun(pb.SubmitRunRequest(**usual | changes), metadata=PERSON)
         return answer.run
@@ -254,7 +254,7 @@ class Platform:
         )
         await self.publish(AlertRaised(alert_key=alert.alert_key, alert=alert))
 
-    async def put_policy(self, **changes: Any) -> None:  # noqa: ANN401  any field of the policy
+    async def put_policy(self, **changes: Any) -> None:
         """Set a policy that does not rest for long."""
         usual: dict[str, Any] = {
             "model_id": MODEL,

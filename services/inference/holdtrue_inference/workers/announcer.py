@@ -17,8 +17,8 @@ from holdtrue_inference.workers.relay import SOURCE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiokafka import AIOKafkaProducer
     from holdtrue_contracts.actor import Actor
-    from holdtrue_events.client import Producer
     from holdtrue_events.kafka import Kafka
 
     from holdtrue_inference.workers.replica import Replica
@@ -48,7 +48,7 @@ class Announcer:
         self._address = address
         self._actor = actor
         self._seconds = seconds
-        self._producer: Producer | None = None
+        self._producer: AIOKafkaProducer | None = None
         self._stopping = asyncio.Event()
 
     async def start(self) -> None:
@@ -91,7 +91,7 @@ class Announcer:
             _log.warning("Kafka does not take the replica's state", error=repr(error))
             await self._close()
 
-    async def _connected(self) -> Producer:
+    async def _connected(self) -> AIOKafkaProducer:
         if self._producer is None:
             self._producer = self._kafka.producer()
             await self._producer.start()

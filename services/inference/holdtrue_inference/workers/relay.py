@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from aiokafka import AIOKafkaProducer
     from holdtrue_contracts.actor import Actor
-    from holdtrue_events.client import Producer
     from holdtrue_events.kafka import Kafka
 
     from holdtrue_inference.prediction_log import PredictionLog
@@ -50,7 +50,7 @@ class Sender:
     def __init__(self, kafka: Kafka) -> None:
         """Take where Kafka is."""
         self._kafka = kafka
-        self._producer: Producer | None = None
+        self._producer: AIOKafkaProducer | None = None
 
     async def send(self, record: codec.Record) -> None:
         """Return when Kafka has the record; tries for ever, with a new producer after every failure."""
@@ -77,7 +77,7 @@ class Sender:
             except (KafkaError, OSError, TimeoutError) as error:
                 _log.warning("a producer did not close", error=repr(error))
 
-    async def _connected(self) -> Producer:
+    async def _connected(self) -> AIOKafkaProducer:
         if self._producer is None:
             producer = self._kafka.producer()
             try:
