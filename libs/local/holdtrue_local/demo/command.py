@@ -7,13 +7,19 @@ import secrets
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path  # noqa: TC003 - cyclopts reads the annotation
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from holdtrue_local.errors import StartError
 from holdtrue_local.home import home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .report import Report
 
 DEFAULT_SEED = 11
 
@@ -37,44 +43,62 @@ def demo(
 
     Args:
         fast: Fewer predictions and shorter windows: the same story in at most 90 s.
-        keep: Leave the platform and its data at the end; Ctrl-C ends it.
+        keep: Leave the platform up at the end, and its data when Ctrl-C has ended it.
         report: Write the figures as JSON to this file.
         seed: Seed of the stream.
 
     Returns:
         0 if the loop closed and nothing was lost, otherwise 1.
     """
-    from .pace import FAST, FULL  # noqa: PLC0415 - only the demo pays for its imports
-    from .report import table  # noqa: PLC0415
-    from .run import demonstrate  # noqa: PLC0415
+    from grpc.aio import AioRpcError  # noqa: PLC0415 - only the demo pays for its imports
+
+    from .desk import NotHappenedError  # noqa: PLC0415
+    from .pace import FAST, FULL  # noqa: PLC0415
+    from .run import Audience, demonstrate  # noqa: PLC0415
 
     pace = FAST if fast else FULL
     data = home() / f"demo-{secrets.token_hex(4)}"
+    audience = Audience(_teller(), partial(_show, file=report), stays=keep)
+    audience.say(f"settings   shortened: {', '.join(f'{k} {v}' for k, v in pace.shortened().items())}")
+    try:
+        closed = asyncio.run(demonstrate(pace, seed, data, audience))
+    except (StartError, NotHappenedError) as error:
+        sys.stderr.write(f"✗ {error}\n")
+        closed = False
+    except AioRpcError as error:
+        sys.stderr.write(f"✗ a service refused: {error.code().name}: {error.details()}\n")
+        closed = False
+    except KeyboardInterrupt:
+        if not keep:
+            shutil.rmtree(data, ignore_errors=True)
+        raise
+    if not closed:
+        sys.stderr.write(f"  what the services said is in {data / 'logs'}\n")
+        return 1
+    shutil.rmtree(data)
+    return 0
+
+
+def _teller() -> Callable[[str], None]:
+    """Return what prints a line of the story with the time since now."""
     began = time.monotonic()
 
     def say(line: str) -> None:
         sys.stdout.write(f"{time.monotonic() - began:6.1f} s  {line}\n")
         sys.stdout.flush()
 
-    say(f"settings   shortened: {', '.join(f'{k} {v}' for k, v in pace.shortened().items())}")
-    try:
-        result = asyncio.run(demonstrate(pace, seed, data, say, wait=keep))
-    except StartError as error:
-        sys.stderr.write(f"✗ the demonstration could not start: {error}\n")
-        return 1
-    finally:
-        if not keep:
-            shutil.rmtree(data, ignore_errors=True)
+    return say
+
+
+def _show(result: Report, *, file: Path | None) -> None:
+    """Print the table and the verdict; write the report."""
+    from .report import table  # noqa: PLC0415 - only the demo pays for its imports
+
     sys.stdout.write(f"\n{table(result.phases)}\n\n")
-    if report is not None:
-        result.write(report)
-    return _verdict(result.open_ends, result.seconds)
-
-
-def _verdict(open_ends: list[str], seconds: float) -> int:
-    if not open_ends:
-        sys.stdout.write(f"✓ the loop closed in {seconds:.0f} s; nothing was lost or counted twice\n")
-        return 0
-    for end in open_ends:
+    if file is not None:
+        result.write(file)
+    for end in result.open_ends:
         sys.stdout.write(f"✗ {end}\n")
-    return 1
+    if result.closed_loop:
+        sys.stdout.write(f"✓ the loop closed in {result.seconds:.0f} s; nothing was lost or counted twice\n")
+    sys.stdout.flush()

@@ -23,6 +23,8 @@ class Pace:
     """Windows watched after the roll-out."""
     label_median_seconds: float
     """Median delay of a label (production: hours)."""
+    canary_steps: tuple[int, ...]
+    """Shares of the traffic in basis points (production: 500, 2500, 5000)."""
     step_seconds: float
     """Least time of a canary step (production: 600)."""
     step_rows: int
@@ -41,9 +43,10 @@ class Pace:
 
     def shortened(self) -> dict[str, str]:
         """Return what is shortened, in words, for the first line of the story."""
+        steps = " and ".join(f"{step / 100:g} %" for step in self.canary_steps)
         return {
             "window": f"{self.window_seconds:g} s",
-            "canary step": f"{self.step_seconds:g} s and {self.step_rows} rows",
+            "canary": f"{steps}, {self.step_seconds:g} s each",
             "bake": f"{self.bake_seconds:g} s",
             "cool-down": f"{self.cool_down_seconds:g} s",
             "label delay": f"{self.label_median_seconds:g} s median",
@@ -65,12 +68,13 @@ class Pace:
 FULL = Pace(
     window_seconds=5,
     rows_per_second=800,
-    request_rows=16,
+    request_rows=8,
     history_rows=40_000,
     stable_windows=6,
     covariate_windows=3,
     recovered_windows=3,
     label_median_seconds=1.5,
+    canary_steps=(2_500, 5_000),
     step_seconds=6,
     step_rows=500,
     bake_seconds=6,
@@ -80,12 +84,13 @@ FULL = Pace(
 FAST = Pace(
     window_seconds=2,
     rows_per_second=800,
-    request_rows=16,
+    request_rows=8,
     history_rows=15_000,
     stable_windows=5,
     covariate_windows=3,
     recovered_windows=3,
     label_median_seconds=0.5,
+    canary_steps=(5_000,),
     step_seconds=2,
     step_rows=200,
     bake_seconds=2,

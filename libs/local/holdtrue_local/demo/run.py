@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable  # noqa: TC003 - read by the dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import holdtrue
@@ -19,7 +21,6 @@ from .report import AlertReport, PhaseReport, PredictionReport, Report, RolloutR
 from .story import MODEL, Story, measure, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from holdtrue_contracts.monitor.v1.monitor_service_pb2 import AlertNotification
@@ -33,8 +34,27 @@ _PROMPT_WINDOWS = 3
 """Windows after the change within which the alert must be raised."""
 
 
-async def demonstrate(pace: Pace, seed: int, data: Path, say: Callable[[str], None], *, wait: bool) -> Report:
-    """Run the whole demonstration on a new platform in ``data``; with ``wait`` leave it up until interrupted."""
+@dataclass(frozen=True)
+class Audience:
+    """To whom the demonstration speaks."""
+
+    say: Callable[[str], None]
+    """Takes the story, line by line."""
+    show: Callable[[Report], None]
+    """Takes the report as soon as it is there."""
+    stays: bool
+    """Whether the platform is left up until interrupted."""
+
+
+async def demonstrate(pace: Pace, seed: int, data: Path, audience: Audience) -> bool:
+    """Run the whole demonstration on a new platform in ``data``; return whether the loop closed.
+
+    Raises:
+        StartError: the platform does not start.
+        NotHappenedError: the story did not get as far as a report.
+        AioRpcError: a service refused what the story needs.
+    """
+    say = audience.say
     began = time.monotonic()
     options = Options(data=data, free_ports=True, settings=pace.service_settings())
     platform = Platform(options, lambda name, text: say(f"start      {name} {text}"))
@@ -42,10 +62,11 @@ async def demonstrate(pace: Pace, seed: int, data: Path, say: Callable[[str], No
         await platform.start()
         say(f"console    http://{platform.endpoints['services']['console']['http']}")
         report = await _round(pace, seed, platform.endpoints, say, began)
-        if wait:
+        audience.show(report)
+        if audience.stays:
             say(f"waiting    the platform stays up on {data}; Ctrl-C ends it")
             await asyncio.Event().wait()
-        return report
+        return report.closed_loop
     finally:
         await platform.stop()
 

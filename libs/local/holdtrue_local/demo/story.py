@@ -118,7 +118,7 @@ class Story:
         pace = self._pace
         policy = RolloutPolicy(
             auto=True,
-            steps=[1000, 5000],
+            steps=pace.canary_steps,
             step_seconds=pace.step_seconds,
             step_rows=pace.step_rows,
             step_deadline_seconds=60,
