@@ -45,11 +45,18 @@ def install(root: Path, environment: str, locks: list[str], recipe: str) -> None
 
 
 def _sync(uv: str, root: Path, venv: Path, locks: list[str]) -> None:
-    """Install exactly the locked packages, then our own, editable: the first step removes whatever it does not know."""
-    options = ["--python", str(venv / "bin" / "python"), *([] if sys.stderr.isatty() else ["--quiet"])]
-    run([uv, "pip", "sync", *options, "--require-hashes", *(str(root / lock) for lock in locks)])
-    own = [f"--editable={project}" for project in own_projects(root)]
-    run([uv, "pip", "install", *options, "--quiet", "--offline", "--no-deps", *own])
+    """Install exactly the locked packages, then our own, editable: the first step removes whatever it does not know.
+
+    All is compiled now, once, not by six services that start at the same time, or by each start where Python is told to
+    write no bytecode.
+    """
+    python = str(venv / "bin" / "python")
+    options = ["--python", python, *([] if sys.stderr.isatty() else ["--quiet"])]
+    locked = [str(root / lock) for lock in locks]
+    run([uv, "pip", "sync", *options, "--compile-bytecode", "--require-hashes", *locked])
+    own = own_projects(root)
+    run([uv, "pip", "install", *options, "--quiet", "--offline", "--no-deps", *(f"--editable={p}" for p in own)])
+    run([python, "-m", "compileall", "-q", *map(str, own)])
 
 
 def own_projects(root: Path) -> list[Path]:
