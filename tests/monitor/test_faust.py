@@ -28,3 +28,8 @@ def test_what_is_taken_is_acknowledged_only_by_us() -> None:
     source = inspect.getsource(faust.Stream.noack_take)
     assert "self.enable_acks = False" in source
     assert "\n                        #     await self.ack(event)" in source
+
+
+def test_the_app_makes_folders_only_by_the_method_that_we_override() -> None:
+    assert "self._create_directories()" in inspect.getsource(faust.App.on_first_start)
+    assert "mkdir" not in inspect.getsource(faust.App).replace(inspect.getsource(faust.App._create_directories), "")

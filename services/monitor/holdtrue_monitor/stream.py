@@ -64,6 +64,9 @@ class _App(faust.App):
     def _new_transport(self) -> driver.Transport:
         return _Transport(self.conf.broker_consumer, self)
 
+    def _create_directories(self) -> None:
+        """Leave nothing in the current folder: tables, for which it would be, are not used."""
+
 
 class Stream:
     """Reads the topics of the folds. Any number of processes may: Kafka divides the partitions among them."""
