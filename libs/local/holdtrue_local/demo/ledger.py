@@ -18,6 +18,7 @@ class Chapter:
     name: str
     from_ns: int
     to_ns: int = 0
+    """0 while it is open."""
     ids: list[str] = field(default_factory=list[str])
     """Ids of the predictions that were answered."""
     versions: list[int] = field(default_factory=list[int])
@@ -49,6 +50,11 @@ class Ledger:
     """Rows sent."""
     errors: list[str] = field(default_factory=list[str])
     """One text for each row whose call failed."""
+
+    def close(self, ns: int) -> None:
+        """End the chapter that is open, if any."""
+        if self.chapters and not self.chapters[-1].to_ns:
+            self.chapters[-1].to_ns = ns
 
     @property
     def answered(self) -> int:

@@ -38,8 +38,8 @@ _FINAL = {
     RolloutState.ROLLOUT_STATE_ROLLED_BACK,
     RolloutState.ROLLOUT_STATE_FAILED,
 }
-_NEVER_BY_ITSELF_SECONDS = 60.0
-"""How long the story waits for anything that should happen within a few seconds."""
+_NEVER_BY_ITSELF_SECONDS = 120.0
+"""How long the story waits for anything that happens within a few seconds on a machine that does nothing else."""
 
 
 class Story:
@@ -152,7 +152,7 @@ class Story:
             told = len(history.changes)
             return history if history.rollout.state in _FINAL else None
 
-        history = await until(look, 2 * _NEVER_BY_ITSELF_SECONDS, f"the rollout of {MODEL}@{version}")
+        history = await until(look, _NEVER_BY_ITSELF_SECONDS, f"the rollout of {MODEL}@{version}")
         if history.rollout.state != RolloutState.ROLLOUT_STATE_COMPLETED:
             raise NotHappenedError(f"{MODEL}@{version} was rolled back: {history.rollout.reason}")
         return history
@@ -168,6 +168,7 @@ class Story:
                 if not self.world.finished:
                     living.cancel()
                 await asyncio.wait([living])
+                self.world.ledger.close(time.time_ns())
         living.result()
         await self._labels_counted()
         for chapter in self.world.ledger.chapters:
@@ -179,7 +180,7 @@ class Story:
         await self._phase(Phase.COVARIATE, "covariate shift", pace.covariate_windows)
         self.changed_ns = (await self.world.enter(Phase.CONCEPT, "concept drift")).from_ns
         self._say("world      fraud changes its pattern, for good; nobody tells the platform")
-        run = await until(self._retraining, 2 * _NEVER_BY_ITSELF_SECONDS, "an alert that starts a run")
+        run = await until(self._retraining, _NEVER_BY_ITSELF_SECONDS, "an alert that starts a run")
         view = await self._candidate(run)
         await self.world.enter(Phase.CONCEPT, "roll-out")
         await self._rolled_out(view.model_version.version)

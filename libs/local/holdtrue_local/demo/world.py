@@ -73,8 +73,7 @@ class World:
         """Let a new chapter begin at the next window boundary, with no call under way across it."""
         await self._pause()
         boundary = await self._boundary()
-        if self.ledger.chapters:
-            self.ledger.chapters[-1].to_ns = boundary
+        self.ledger.close(boundary)
         chapter = Chapter(name, boundary)
         self.ledger.chapters.append(chapter)
         self._phase = phase
@@ -84,7 +83,7 @@ class World:
     async def finish(self) -> None:
         """Stop sending at a window boundary; the tasks end when the last label is out."""
         await self._pause()
-        self.ledger.chapters[-1].to_ns = await self._boundary()
+        self.ledger.close(await self._boundary())
         self._ended = True
         self._sending.set()
 
