@@ -31,9 +31,24 @@ def two_sided(z: ArrayLike) -> Floats:
     return _special("erfc", np.abs(z) / np.sqrt(2.0))
 
 
+def normal_sf(z: ArrayLike) -> Floats:
+    """Survival function of the standard normal distribution."""
+    return _special("ndtr", -np.asarray(z, np.float64))
+
+
+def binomial_sf(k: ArrayLike, n: ArrayLike, p: ArrayLike) -> Floats:
+    """P(Bin(n, p) > k)."""
+    return _special("bdtrc", k, n, p)
+
+
 def normal_quantile(u: ArrayLike) -> Floats:
     """Inverse of the standard normal distribution function."""
     return _special("ndtri", u)
+
+
+def t_quantile(u: float, degrees: float) -> float:
+    """Inverse of Student's distribution function."""
+    return float(_special("stdtrit", degrees, u))
 
 
 def isotonic(y: Floats, weights: Floats) -> tuple[Floats, Ints]:
