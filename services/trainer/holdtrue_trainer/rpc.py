@@ -52,7 +52,7 @@ class TrainerServicer(TrainerServiceServicer):
         self._patience = dataset_wait_seconds
 
     async def SubmitRun(self, request: pb.SubmitRunRequest, context: ServicerContext) -> pb.SubmitRunResponse:  # noqa: N802
-        """Queue a run."""
+        """Queue a run, or only say what would be queued."""
         _check_submission(request)
         recipe = _recipe(request.recipe)
         dataset = await self._dataset(actor_of(context), request.dataset, request.dataset_version)
@@ -68,8 +68,11 @@ class TrainerServicer(TrainerServiceServicer):
             seed=request.seed or recipes.parse(recipe).seed or seed_of(run_id),
             trigger=TriggerKind.TRIGGER_KIND_MANUAL,
         )
+        run = Run(spec, self._clock.now())
+        if request.dry_run:
+            return pb.SubmitRunResponse(run=messages.run(run))
         async with self._outbox.transaction(actor_of(context)) as tx:
-            run = await commands.request(tx, Run(spec, self._clock.now()), self._default)
+            run = await commands.request(tx, run, self._default)
         return pb.SubmitRunResponse(run=messages.run(run))
 
     async def GetRun(self, request: pb.GetRunRequest, context: ServicerContext) -> pb.GetRunResponse:  # noqa: N802
@@ -180,7 +183,7 @@ def _recipe(recipe: str) -> str:
 
 def _check_submission(request: pb.SubmitRunRequest) -> None:
     faults = {
-        "model_id": "is missing; ask the registry for the model's id" if not request.model_id else "",
+        "model_id": "" if request.model_id or request.dry_run else "is missing; ask the registry for the model's id",
         "model_name": _name_fault(request.model_name),
         "dataset": "is missing; give the name or the id of a dataset" if not request.dataset else "",
         "dataset_version": _range_fault(request.dataset_version, 0, math.inf),
@@ -213,8 +216,8 @@ def _name_fault(name: str) -> str:
 
 
 def _range_fault(value: float, least: float, most: float) -> str:
-    bound = "" if most == math.inf else f" to {most:g}"
-    return "" if least <= value <= most else f"must be from {least:g}{bound}, got {value:g}"
+    bound = "" if most == math.inf else f" to {most:,.12g}"
+    return "" if least <= value <= most else f"must be from {least:g}{bound}, got {value:,.12g}"
 
 
 def _page_size(asked: int) -> int:

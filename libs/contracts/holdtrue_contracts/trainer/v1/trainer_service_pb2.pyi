@@ -131,8 +131,9 @@ class SubmitRunRequest(_message.Message):
     DATASET_VERSION_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """Id of the model."""
+    """Id of the model; may be empty with `dry_run`, for a model that does not exist yet."""
     model_name: _builtins.str
     """Name of the model."""
     dataset: _builtins.str
@@ -143,6 +144,8 @@ class SubmitRunRequest(_message.Message):
     """Training recipe, YAML, or the name of a built-in one."""
     seed: _builtins.int
     """Seed; 0: derived from the run id."""
+    dry_run: _builtins.bool
+    """Only say what would be queued, or what is wrong."""
     def __init__(
         self,
         *,
@@ -152,10 +155,11 @@ class SubmitRunRequest(_message.Message):
         dataset_version: _builtins.int = ...,
         recipe: _builtins.str = ...,
         seed: _builtins.int = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "dataset_version", b"dataset_version", "model_id", b"model_id", "model_name", b"model_name", "recipe", b"recipe", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "dataset_version", b"dataset_version", "dry_run", b"dry_run", "model_id", b"model_id", "model_name", b"model_name", "recipe", b"recipe", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -163,7 +167,7 @@ Global___SubmitRunRequest: _TypeAlias = SubmitRunRequest  # noqa: Y015
 
 @_typing.final
 class SubmitRunResponse(_message.Message):
-    """The queued run."""
+    """The queued run, or with `dry_run` the one that would be queued."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
