@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from holdtrue_contracts.actor import DEFAULT_TENANT, METADATA_KEY, Actor, ActorKind
 from prometheus_client import Counter, Histogram
 
@@ -59,7 +60,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         method = handler_call_details.method
-        codec = handler.request_deserializer, handler.response_serializer
+        codec = _readable(handler.request_deserializer), handler.response_serializer
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(_unary(method, handler.unary_unary), *codec)
         if handler.stream_unary:
@@ -71,14 +72,35 @@ class Interceptor(grpc.aio.ServerInterceptor):
     def _stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
         async def answer(request: Any, context: ServicerContext) -> None:  # noqa: ANN401  any message
             async with _surrounded(method, context):
+                _refuse_unreadable(method, request)
                 await _until(self._stopping, _write_all(behaviour(request, context), context))
 
         return answer
 
 
+def _readable(read: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """Return a reader that returns what is wrong with bytes instead of raising it, so that the caller can be told."""
+    if read is None:
+        return None
+
+    def parse(data: bytes) -> Any:  # noqa: ANN401  any message
+        try:
+            return read(data)
+        except DecodeError as error:
+            return error
+
+    return parse
+
+
+def _refuse_unreadable(method: str, request: object) -> None:
+    if isinstance(request, DecodeError):
+        raise InvalidArgument(f"the bytes are no request of {method}: {request}", reason="UNREADABLE") from request
+
+
 def _unary(method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     async def answer(request: Any, context: ServicerContext) -> Any:  # noqa: ANN401  any message
         async with _surrounded(method, context):
+            _refuse_unreadable(method, request)
             try:
                 async with asyncio.timeout(MAX_SECONDS):
                     return await behaviour(request, context)
