@@ -91,7 +91,7 @@ class InferenceService:
         raise AssertionError("abort raises")
 
     async def _answer(self, data: bytes, context: Context) -> bytes:
-        """The reply's bytes; counts what is refused, for the revision too if it was routed to one."""
+        """The reply's bytes; counts what is refused, for the revision too if it is about the one it was routed to."""
         arrival_ns = time.time_ns()
         lane: Lane | None = None
         try:
@@ -102,9 +102,16 @@ class InferenceService:
         except (Refused, Failed) as refusal:
             error = to_error(refusal)
             self._traffic.failed(error.code.name)
-            if lane is not None:
+            if lane is not None and self._concerns(lane, refusal):
                 lane.fail(error.code.name)
             raise error from refusal
+
+    def _concerns(self, lane: Lane, refusal: Refused | Failed) -> bool:
+        """Whether a failure counts against the revision: wrong input does only where another revision might take it."""
+        if not isinstance(refusal, InvalidInput):
+            return True
+        fellows = next((d.targets for d in self._serving.table.deployments.values() if lane in d.targets), ())
+        return any(fellow.signature != lane.signature for fellow in fellows)
 
     def _route(self, request: oip.ModelInferRequest, request_id: bytes, context: Context) -> Lane:
         deployment = self._serving.table.deployment(request.model_name)
@@ -229,7 +236,8 @@ def to_error(refusal: Refused | Failed) -> errors.HoldtrueError:
     if isinstance(refusal, Failed):
         return errors.Internal(f"the model failed; the log knows more under {text}")
     if isinstance(refusal, InvalidInput):
-        return errors.InvalidArgument.of(refusal.field, refusal.description)
+        violation = errors.FieldViolation(refusal.field, refusal.description)
+        return errors.InvalidArgument(text, violations=[violation], metadata=refusal.metadata)
     metadata = {_RETRY_AFTER: str(refusal.retry_after_ms)} if isinstance(refusal, Overloaded) else None
     error, reason = _ERRORS[type(refusal)]
     return error(text, reason=reason, metadata=metadata)

@@ -17,13 +17,14 @@ class Refused(Exception):
 
 
 class InvalidInput(Refused):
-    """The request is wrong; `field` is its part by path, for example `inputs[0].shape`."""
+    """The request is wrong; `field` is its part by path, for example `inputs[0].shape`; `row` is the row, if one is."""
 
-    def __init__(self, field: str, description: str) -> None:
+    def __init__(self, field: str, description: str, row: int | None = None) -> None:
         """Name the part and say what was expected and what came."""
         super().__init__(f"{field}: {description}")
         self.field = field
         self.description = description
+        self.metadata = {} if row is None else {"row": str(row)}
 
 
 class UnknownModel(Refused):

@@ -96,8 +96,9 @@ class InputReader:
         row, column = (int(index) for index in np.argwhere(~np.isfinite(rows))[0])
         raise InvalidInput(
             "inputs",
-            f"column {self.signature.names[column]!r}, row {row}: expected a finite number, got {rows[row, column]}; "
+            f"row {row}, column {self.signature.names[column]!r}: expected a finite number, got {rows[row, column]}; "
             f"the model knows no missing values, so fill them in as it was trained",
+            row,
         )
 
 
