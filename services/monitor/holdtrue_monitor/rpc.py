@@ -112,8 +112,10 @@ class AlertServicer(AlertServiceServicer):
     async def ListAlerts(self, request: pb.ListAlertsRequest, context: ServicerContext) -> pb.ListAlertsResponse:  # noqa: N802
         """Alerts as they stand, last changed first."""
         limit = _page(request.page_size, _DEFAULT_ALERTS, _MOST_ALERTS)
+        wanted = _filter(request.filter)
         async with self._outbox.transaction(actor_of(context)) as tx:
-            wanted = _filter(request.filter)
+            if wanted.deployment:
+                await _deployments(CatalogStore(tx), wanted.deployment)
             found = await AlertStore(tx).list(wanted, resolved=request.include_resolved, limit=limit)
             return pb.ListAlertsResponse(alerts=found)
 
@@ -140,6 +142,9 @@ class AlertServicer(AlertServiceServicer):
     ) -> AsyncIterator[pb.AlertNotification]:
         """Changes of alerts in their order, at least once; a sign of life where nothing happens."""
         actor, wanted = actor_of(context), _filter(request.filter)
+        async with self._outbox.transaction(actor) as tx:
+            if wanted.deployment:
+                await _deployments(CatalogStore(tx), wanted.deployment)
         position = await self._begin(actor, request.resume_token)
         told = self._clock.monotonic()
         while True:
