@@ -67,7 +67,9 @@ class DeploymentStore:
             name_or_id,
         )
         if row is None:
-            raise NotFound(f"deployment {name_or_id!r} does not exist; create it, or list those that do")
+            raise NotFound(
+                f"there is no deployment {name_or_id[:200]!r}", hint="a model's first rollout makes it: holdtrue deploy"
+            )
         return _stored(Deployment, row)
 
     async def lock(self, deployment_id: str, *, skip: bool = False) -> Stored[Deployment] | None:
