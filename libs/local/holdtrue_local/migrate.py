@@ -9,7 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import Any
+from urllib.parse import urlsplit
 
+from aiokafka.errors import KafkaError
+from asyncpg import InterfaceError, PostgresError
 from holdtrue_events import topics
 from holdtrue_storage.provision import provision
 
@@ -26,5 +30,22 @@ async def _provision(admin: str, roles: dict[str, str | None]) -> None:
         await provision(admin, role, password)
 
 
+def main(orders: dict[str, Any]) -> None:
+    """Carry the orders out; end with a sentence where a server does not let us."""
+    kafka, admin = str(orders["kafka"]), str(orders["admin"])
+    faults: list[str] = []
+    try:
+        asyncio.run(migrate(**orders))
+    except* KafkaError as group:
+        faults.append(f"Kafka at {kafka}: {group.exceptions[0]}; is it there? --kafka names it as host:port")
+    except* (PostgresError, InterfaceError, OSError) as group:
+        where = urlsplit(admin).netloc.rpartition("@")[2] or "its socket"
+        example = "postgresql://postgres:PASSWORD@host:5432/postgres"
+        reason = f"{group.exceptions[0]}; is it there, and is this its superuser? --postgres names both: {example}"
+        faults.append(f"PostgreSQL at {where}: {reason}")
+    if faults:
+        sys.exit("\n".join(faults))
+
+
 if __name__ == "__main__":
-    asyncio.run(migrate(**json.load(sys.stdin)))
+    main(json.load(sys.stdin))

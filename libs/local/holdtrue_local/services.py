@@ -43,6 +43,7 @@ class Service:
 
 
 _KAFKA_PORT = 9092
+_LAST_PORT = 65535
 _BLOBS = {"blobs": "blobs"}
 _LAKE = {"lake": "lake"}
 SERVICES = (
@@ -73,23 +74,31 @@ def choose(names: Sequence[str]) -> list[Service]:
 
 
 def choose_ports(services: Sequence[Service], *, free: bool) -> Ports:
-    """The ports of each service: as its environment variable says, otherwise the default or any free one."""
+    """The ports of each service: as its environment variable says, otherwise the default or any free one.
+
+    Raises:
+        StartError: a variable that is no port.
+    """
 
     def port(service: Service, kind: str, default: int) -> int:
-        wished = os.environ.get(service.variable(f"{kind}_port"))
-        if wished is not None:
-            return int(wished)
-        return ports.free_port() if free else default
+        return _wished(service.variable(f"{kind}_port")) or (ports.free_port() if free else default)
 
     return {s.name: {kind: port(s, kind, default) for kind, default in s.ports.items()} for s in services}
 
 
 def kafka_port(*, free: bool) -> int:
     """The port of our own Kafka: `HOLDTRUE_KAFKA_PORT`, otherwise Kafka's usual one or any free one."""
-    wished = os.environ.get(PORT_VARIABLE)
-    if wished is not None:
-        return int(wished)
-    return ports.free_port() if free else _KAFKA_PORT
+    return _wished(PORT_VARIABLE) or (ports.free_port() if free else _KAFKA_PORT)
+
+
+def _wished(variable: str) -> int | None:
+    """The port that an environment variable names, if it is set."""
+    text = os.environ.get(variable)
+    if text is None:
+        return None
+    if not (text.isdecimal() and 0 < int(text) <= _LAST_PORT):
+        raise StartError(f"{variable}: expected a port from 1 to {_LAST_PORT}, got {text!r}; correct it, or unset it")
+    return int(text)
 
 
 def check_ports(services: Sequence[Service], chosen: Ports) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from holdtrue.cli.exits import Exit
 
 from .common import chosen, fail
@@ -23,7 +24,7 @@ def logs(
     /,
     *,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative=())] = False,
-    lines: Annotated[int, Parameter(name=["--lines", "-n"])] = 50,
+    lines: Annotated[int, Parameter(name=["--lines", "-n"], validator=Number(gte=0))] = 50,
     data: Path | None = None,
 ) -> None:
     """Show what a program of the platform wrote, or with no name what all of them wrote, each line with its name.

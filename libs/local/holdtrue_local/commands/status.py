@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from holdtrue.cli.exits import Exit
@@ -22,7 +22,7 @@ def status(
     *,
     watch: Annotated[bool, Parameter(name=["--watch", "-w"], negative=())] = False,
     data: Path | None = None,
-    output: Annotated[str, Parameter(name=["--output", "-o"])] = "table",
+    output: Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])] = "table",
 ) -> None:
     """Show what runs, where, since when, and how much memory it takes.
 
@@ -34,7 +34,7 @@ def status(
     Args:
         watch: Show it again every second until Ctrl-C.
         data: The data folder, by default ~/.local/share/holdtrue.
-        output: `table` or `json`.
+        output: How to print.
     """
     folder = chosen(data)
     while True:
