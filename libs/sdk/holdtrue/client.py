@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from holdtrue.alerts import Alert, Alerts
     from holdtrue.datasets import Datasets
     from holdtrue.deployments import Deployments
+    from holdtrue.labels import Labels
     from holdtrue.model import Model
     from holdtrue.models import Models
     from holdtrue.producer import Producer
@@ -65,6 +66,13 @@ class Client:
         from holdtrue.deployments import Deployments
 
         return Deployments(self.connection, self.models)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Labels that the monitor judges at once; `producer` is the way for streams of them."""
+        from holdtrue.labels import Labels
+
+        return Labels(self.connection)
 
     @cached_property
     def _alerts(self) -> Alerts:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from holdtrue_contracts.actor import local_person
 from holdtrue_core.channels import MAX_MESSAGE_BYTES, as_actor, blocking_channel
 
-from holdtrue.errors import HoldtrueError, Unavailable, from_rpc_error
+from holdtrue.errors import DeadlineExceeded, HoldtrueError, InvalidArgument, Unavailable, from_rpc_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 CONTROL_SECONDS = 30.0
 """Deadline of a call unless it says otherwise."""
+_TOO_LARGE = re.compile(r"message larger than max \((\d+) vs\. (\d+)\)")
+_UNCONNECTED = "failed to connect to all addresses"
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -51,7 +54,7 @@ class Connection:
         try:
             return method(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise _translated(error) from error
+            raise self._translated(error, timeout) from error
 
     def begin(
         self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, timeout: float
@@ -63,7 +66,7 @@ class Connection:
             try:
                 return future.result()
             except grpc.RpcError as error:
-                raise _translated(error) from error
+                raise self._translated(error, timeout) from error
 
         return wait
 
@@ -73,7 +76,7 @@ class Connection:
         try:
             yield from answers
         except grpc.RpcError as error:
-            raise _translated(error) from error
+            raise self._translated(error) from error
         finally:
             answers.cancel()
 
@@ -83,9 +86,27 @@ class Connection:
             channel.close()
         self._channels.clear()
 
+    def _translated(self, error: grpc.RpcError, timeout: float = 0.0) -> HoldtrueError:
+        """Return what a call failed with; what gRPC itself says is put into words with what to do."""
+        result = from_rpc_error(error)
+        if large := _TOO_LARGE.search(result.message):
+            return InvalidArgument(
+                f"a message of {int(large[1]):,} bytes, and at most {int(large[2]):,} are taken: send less at once",
+                reason="TOO_LARGE",
+            )
+        if isinstance(result, DeadlineExceeded) and result.message == "Deadline Exceeded":
+            text = f"no answer within {timeout:g} s"
+            return DeadlineExceeded(text, hint="allow more time, or see what runs: holdtrue status")
+        if isinstance(result, Unavailable) and not result.hint:
+            result.hint = "see what runs: holdtrue status"
+            if result.message.startswith(_UNCONNECTED):
+                return Unavailable(self._unconnected(result.message), reason="UNREACHABLE", hint=result.hint)
+        return result
 
-def _translated(error: grpc.RpcError) -> HoldtrueError:
-    result = from_rpc_error(error)
-    if isinstance(result, Unavailable) and not result.hint:
-        result.hint = "see what runs: holdtrue status"
-    return result
+    def _unconnected(self, text: str) -> str:
+        """Return which service could not be reached, and why."""
+        reason = text.rpartition("connect: ")[2] or text
+        for name, addresses in self.endpoints.services.items():
+            if (address := addresses.get("grpc", "")) and address in text:
+                return f"nothing answers at {address}, the address of the service {name}: {reason}"
+        return text

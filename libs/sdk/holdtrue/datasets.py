@@ -130,7 +130,10 @@ class Datasets:
         from holdtrue.tables import infer_schema  # noqa: PLC0415
 
         if not label:
-            raise InvalidArgument(f"dataset {name} is new: say which column is its label")
+            names = ", ".join(table.column_names[-3:])
+            raise InvalidArgument(
+                f"label: dataset {name} is new, so say which column is its label; the last are {names}"
+            )
         try:
             return self.create(name, infer_schema(table, label, time))
         except AlreadyExists:  # somebody was quicker

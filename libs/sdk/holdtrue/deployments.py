@@ -19,6 +19,7 @@ from holdtrue_contracts.deployer.v1.deployment_service_pb2 import (
 )
 from holdtrue_contracts.deployer.v1.deployment_service_pb2_grpc import DeploymentServiceStub
 from holdtrue_contracts.deployer.v1.rollouts_pb2 import Rollout, RolloutState
+from holdtrue_contracts.registry.v1.model_service_pb2 import ModelVersionState
 
 from holdtrue.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from holdtrue.paging import pages
@@ -34,6 +35,7 @@ ROLLOUT_SECONDS = 6 * 3600.0
 _FULL = 100.0
 _SERVING = {RolloutState.ROLLOUT_STATE_COMPLETED, RolloutState.ROLLOUT_STATE_BAKING}
 _BACK = {RolloutState.ROLLOUT_STATE_ROLLED_BACK, RolloutState.ROLLOUT_STATE_FAILED}
+_NEVER_SERVES = {ModelVersionState.MODEL_VERSION_STATE_REJECTED, ModelVersionState.MODEL_VERSION_STATE_RETIRED}
 
 
 class Deployments:
@@ -69,7 +71,7 @@ class Deployments:
         have defaults. Raises NotFound, InvalidArgument, or FailedPrecondition while another rollout is open.
         """
         policy = RolloutPolicy(auto=True, steps=_basis_points(canary), step_seconds=every)
-        self._models.version(model, version)
+        self._refuse_unapproved(model, version)
         deployment = self._ready(model, policy)
         if deployment.rollout.to_version == version and deployment.rollout.state not in _BACK:
             return deployment.rollout  # the policy has begun it already
@@ -96,6 +98,16 @@ class Deployments:
         """
         request = RollBackRequest(deployment=name, to_version=to_version, reason=reason, dry_run=dry_run)
         return self._call(self._stub.RollBack, request).rollout
+
+    def _refuse_unapproved(self, model: str, version: int) -> None:
+        """Raise for a version that may not serve, before a deployment is made for it."""
+        view = self._models.version(model, version)
+        if view.state in _NEVER_SERVES:
+            state = ModelVersionState.Name(view.state).removeprefix("MODEL_VERSION_STATE_").lower()
+            raise FailedPrecondition(
+                f"{model}@{version} is {state}, and only an approved version serves: {view.reason}",
+                hint=f"see its versions: holdtrue models show {model}",
+            )
 
     def _ready(self, model: str, policy: RolloutPolicy) -> Deployment:
         """Return the deployment with the policy's steps; made if there is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import numpy as np
 from holdtrue_contracts.oip import SIGNATURE_PARAMETER, inference_pb2
@@ -13,7 +13,7 @@ from holdtrue_contracts.oip.client import infer_request, method, read_reply
 
 from holdtrue import endpoints
 from holdtrue.connection import Connection
-from holdtrue.errors import FailedPrecondition, InvalidArgument
+from holdtrue.errors import FailedPrecondition, InvalidArgument, with_row
 from holdtrue.prediction import Prediction, Predictions
 from holdtrue.signature import Signature
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MOST_INFER_BYTES = 16 << 20
 """Largest message of the inference service."""
+T = TypeVar("T")
 _ROWS = 2048
 _IN_FLIGHT = 4
 
@@ -99,6 +100,8 @@ class Model:
         self.close()
 
     def _predict(self, tensors: Callable[[Signature], Tensors], deadline: float, key: str, version: int) -> Predictions:
+        if deadline <= 0:
+            raise InvalidArgument(f"deadline: expected seconds above 0, got {deadline:g}")
         known = self.signature
         try:
             return self._ask(tensors(known), deadline, key, version)
@@ -118,9 +121,9 @@ class Model:
     ) -> Iterator[inference_pb2.ModelInferResponse]:
         """Yield the answers in order, with a few calls under way at once."""
         waiting: deque[Callable[[], inference_pb2.ModelInferResponse]] = deque()
-        for part in _parts(tensors):
+        for first, part in _parts(tensors):
             request = infer_request(self.name, part, version=str(version or ""), external_id=key)
-            waiting.append(self._connection.begin(self._infer, request, deadline))
+            waiting.append(_counted(self._connection.begin(self._infer, request, deadline), first))
             if len(waiting) == _IN_FLIGHT:
                 yield waiting.popleft()()
         while waiting:
@@ -140,10 +143,24 @@ class Model:
         )
 
 
-def _parts(tensors: Tensors) -> Iterator[Tensors]:
+def _parts(tensors: Tensors) -> Iterator[tuple[int, Tensors]]:
+    """Yield (number of the first row, rows) of parts that one message holds."""
     n = len(next(iter(tensors.values())))
-    for first in range(0, n, _ROWS):
-        yield {name: values[first : first + _ROWS] for name, values in tensors.items()}
+    step = max(1, min(_ROWS, MOST_INFER_BYTES // 2 * n // max(1, sum(values.nbytes for values in tensors.values()))))
+    for first in range(0, n, step):
+        yield first, {name: values[first : first + step] for name, values in tensors.items()}
+
+
+def _counted(wait: Callable[[], T], first: int) -> Callable[[], T]:
+    """Return the same, but errors count rows from the first of all and not from that of the part."""
+
+    def answer() -> T:
+        try:
+            return wait()
+        except InvalidArgument as error:
+            raise with_row(error, lambda row: (row + first, f"row {row + first}")) from error
+
+    return answer
 
 
 def _scores(probabilities: NDArray[Any], positive: int | None) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ import json
 import math
 import threading
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import time_ns
@@ -24,7 +25,6 @@ from holdtrue.errors import InvalidArgument
 from holdtrue.sender import Parcel, Sender
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
     from google.protobuf.message import Message
@@ -141,6 +141,8 @@ class Producer:
         """
         if bool(prediction_id) == bool(key):
             raise InvalidArgument("label: give the prediction's id or its key, and not both")
+        if revision < 0:
+            raise InvalidArgument(f"label: expected a revision of 0 or higher, got {revision}")
         observed = time_ns() if observed_at is None else int(observed_at.timestamp() * 1e9)
         label = _Label(prediction_id, key, _value(value), revision, observed, weight)
         shard = ids.label_shard(key or _request_id(prediction_id))
@@ -194,6 +196,8 @@ class Producer:
             self._counts["records"] += items
 
     def _target(self, name: str, row: Mapping[str, Any]) -> _Target:
+        if not isinstance(cast("object", row), Mapping):
+            raise InvalidArgument(f"dataset {name}: expected a row as a dict, got {type(row).__name__}")
         known = self._known.get(name)
         if known is None or not row.keys() <= known.columns:
             known = self._known[name] = _Target.of(self._find(name))

@@ -73,16 +73,22 @@ class Runs:
         min_precision: float = 0.0,
         seed: int = 0,
     ) -> Run:
-        """Queue a run, making the model if needed; `recipe` is YAML or the name of a built-in one."""
-        made = self._models.create(model, min_precision=min_precision)
+        """Queue a run, making the model if needed; `recipe` is YAML or the name of a built-in one.
+
+        A model is made only for a run that can be queued: what is refused leaves nothing behind. Raises NotFound,
+        InvalidArgument, FailedPrecondition.
+        """
         request = SubmitRunRequest(
-            model_id=made.model_id,
-            model_name=made.name,
+            model_name=model,
             dataset=dataset,
             dataset_version=dataset_version,
             recipe=recipe,
             seed=seed,
+            dry_run=True,
         )
+        self._call(self._stub.SubmitRun, request)
+        made = self._models.create(model, min_precision=min_precision)
+        request.model_id, request.model_name, request.dry_run = made.model_id, made.name, False
         return self._call(self._stub.SubmitRun, request).run
 
     def wait(self, run_id: str, *, timeout: float = RUN_SECONDS, progress: Progress = silent) -> Trained:

@@ -150,6 +150,9 @@ class Sender:
             except KafkaError as error:
                 await producer.stop()
                 pause = await self._pause(error, pause)
+            except asyncio.CancelledError:
+                await producer.stop()
+                raise
             else:
                 return producer
 

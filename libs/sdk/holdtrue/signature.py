@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from holdtrue.errors import InvalidArgument, Unavailable
+from holdtrue.errors import InvalidArgument, Unavailable, wrong_row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from numpy.typing import NDArray
 
 MATRIX = "X"
 """Name of the one input of a model whose columns are all numbers."""
+_LARGEST = float(np.finfo(np.float32).max)
 _DTYPES = {"float32": np.dtype(np.float32), "int64": np.dtype(np.int64), "bool": np.dtype(np.bool_)}
 
 
@@ -53,6 +54,7 @@ class Signature:
 
     def tensors(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
         """Return the rows as input tensors by name; raises InvalidArgument that names row and column."""
+        _refuse_others(rows)
         for number, row in enumerate(rows):
             if set(row) != set(self.columns):
                 self._refuse_names(number, row)
@@ -71,15 +73,19 @@ class Signature:
             raise InvalidArgument(f"rows: expected an array of shape [n, {width}], got {list(rows.shape)}")
         if rows.dtype.kind not in "fiub":
             raise InvalidArgument(f"rows: expected an array of numbers, got {rows.dtype}")
-        return {MATRIX: np.ascontiguousarray(rows, np.float32)}
+        with np.errstate(over="ignore"):
+            matrix = np.ascontiguousarray(rows, np.float32)
+        lost = np.argwhere(np.isinf(matrix) & np.isfinite(rows))
+        if len(lost):
+            row, column = map(int, lost[0])
+            raise _too_large(row, self.columns[column], rows[row, column])
+        return {MATRIX: matrix}
 
     def _refuse_names(self, number: int, row: Mapping[str, Any]) -> None:
         missing = [name for name in self.columns if name not in row]
         extra = [str(name) for name in row if name not in self.columns]
         parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has unknown {_some(extra)}"] * bool(extra)
-        raise InvalidArgument(
-            f"row {number} {' and '.join(parts)}; the model takes {_some(self.columns)}", reason="WRONG_COLUMNS"
-        )
+        raise wrong_row(number, f" {' and '.join(parts)}; the model takes {_some(self.columns)}", "WRONG_COLUMNS")
 
     def _column(self, name: str, dtype: str, rows: Sequence[Mapping[str, Any]]) -> NDArray[Any]:
         values = [row[name] for row in rows]
@@ -95,7 +101,7 @@ def _some(names: Sequence[str]) -> str:
 
 def _text(row: int, column: str, value: object) -> str:
     if not isinstance(value, str):
-        raise InvalidArgument(f"row {row}, column {column}: expected text, got {value!r}", reason="WRONG_TYPE")
+        raise wrong_row(row, f", column {column}: expected text, got {value!r:.80}", "WRONG_TYPE")
     return value
 
 
@@ -104,7 +110,22 @@ def _number(row: int, column: str, dtype: str, value: object) -> float | int:
         return float("nan")
     if isinstance(value, np.generic):
         return _number(row, column, dtype, cast("object", value.tolist()))
-    if not isinstance(value, int | float) or (dtype == "int64" and value != int(value)):
+    if not isinstance(value, int | float) or (dtype == "int64" and not float(value).is_integer()):
         kind = "a whole number" if dtype == "int64" else "a number"
-        raise InvalidArgument(f"row {row}, column {column}: expected {kind}, got {value!r}", reason="WRONG_TYPE")
+        raise wrong_row(row, f", column {column}: expected {kind}, got {value!r:.80}", "WRONG_TYPE")
+    if abs(value) > _LARGEST and not math.isinf(value):
+        raise _too_large(row, column, value)
     return value
+
+
+def _too_large(row: int, column: str, value: float) -> InvalidArgument:
+    return wrong_row(row, f", column {column}: expected a number up to {_LARGEST:.6g}, got {value:.6g}", "TOO_LARGE")
+
+
+def _refuse_others(rows: object) -> None:
+    """Raise for anything but a list of dicts."""
+    if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
+        raise InvalidArgument(f"rows: expected a dict, a list of dicts or an array, got {type(rows).__name__}")
+    for number, row in enumerate(cast("Sequence[object]", rows)):
+        if not isinstance(row, Mapping):
+            raise wrong_row(number, f": expected a dict, got {type(row).__name__}", "WRONG_TYPE")

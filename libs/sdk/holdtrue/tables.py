@@ -34,8 +34,7 @@ def read_csv(path: Path, text: Collection[str] = ()) -> pa.Table:
     Raises InvalidArgument that names line, column, expected and got.
     """
     try:
-        if (size := path.stat().st_size) > _MOST_FILE_BYTES:
-            raise InvalidArgument(f"{path}: {size} bytes; files of at most {_MOST_FILE_BYTES} are read, split it")
+        _refuse_file(path)
         table = arrow_csv.read_csv(
             path,
             arrow_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
@@ -43,7 +42,7 @@ def read_csv(path: Path, text: Collection[str] = ()) -> pa.Table:
             arrow_csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string()), strings_can_be_null=True),
         )
     except OSError as error:
-        raise InvalidArgument(f"{path}: {error.strerror or error}") from error
+        raise InvalidArgument(f"{path}: {error.strerror or error}; give the path of a CSV file") from error
     except pa.ArrowInvalid as error:
         raise InvalidArgument(f"{path}: {_located(path, str(error))}") from error
     _refuse_names(str(path), table.column_names)
@@ -67,7 +66,7 @@ def infer_schema(table: pa.Table, label: str, time: str = "") -> DatasetSchema:
     """Return the schema that a table's columns suggest; raises InvalidArgument for a label or time that it lacks."""
     for role, name in (("label", label), ("time", time)):
         if name not in table.column_names and (name or role == "label"):
-            raise InvalidArgument(f"{role}: no column {name!r}; the columns are {', '.join(table.column_names[:30])}")
+            raise InvalidArgument(f"{role}: no column {name!r}; the columns are {_some(table.column_names)}")
     columns = [ColumnSpec(name=field.name, dtype=_dtype(field)) for field in table.schema]
     return DatasetSchema(columns=columns, label=label, time=time)
 
@@ -78,12 +77,9 @@ def conform(table: pa.Table, schema: DatasetSchema, name: str) -> pa.Table:
     missing = [column for column in wanted if column not in table.column_names]
     extra = [column for column in table.column_names if column not in wanted]
     if missing or extra:
-        raise InvalidArgument(
-            f"dataset {name} has the columns {', '.join(wanted[:30])}; "
-            + "; ".join(
-                f"{word} {', '.join(names[:10])}" for word, names in (("missing", missing), ("unknown", extra)) if names
-            )
-        )
+        faults = {"missing": missing, "unknown": extra, "it takes": wanted}
+        told = "; ".join(f"{word} {_some(names)}" for word, names in faults.items() if names)
+        raise InvalidArgument(f"the columns do not fit dataset {name}: {told}", reason="WRONG_COLUMNS")
     return table.select(wanted)
 
 
@@ -118,6 +114,21 @@ def _from_dicts(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         return pa.Table.from_pylist(list(rows))
     except (pa.ArrowException, TypeError, AttributeError) as error:
         raise InvalidArgument(f"rows: expected dicts with one type of value a column: {error}") from error
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")  # noqa: PLR2004
+
+
+def _refuse_file(path: Path) -> None:
+    """Raise for what is no file, is empty, or is too large."""
+    size = path.stat().st_size
+    if path.is_dir():
+        raise InvalidArgument(f"{path}: expected a CSV file, got a folder")
+    if not size:
+        raise InvalidArgument(f"{path}: expected a header with the names of the columns, got an empty file")
+    if size > _MOST_FILE_BYTES:
+        raise InvalidArgument(f"{path}: {size:,} bytes; files of at most {_MOST_FILE_BYTES:,} are read, split it")
 
 
 def _refuse_names(where: str, names: Sequence[str]) -> None:
@@ -177,7 +188,11 @@ def _located(path: Path, message: str) -> str:
     match = _ARROW_ROW.search(message)
     if match is None:
         return message
-    return f"line {_line(path, int(match[1]) - 2)}: {match[2][:200]}"
+    return f"line {_line(path, int(match[1]) - 2)}: {_printable(match[2][:200])}"
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _line(path: Path, row: int) -> int:

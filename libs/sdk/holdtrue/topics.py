@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -35,9 +36,9 @@ async def read(
         ends = await consumer.end_offsets(await _seek(consumer, since_ms))
         while follow or await _behind(consumer, ends):
             batches = await consumer.getmany(timeout_ms=_POLL_MILLISECONDS, max_records=_MOST_RECORDS)
-            for records in batches.values():
-                for record in records:
-                    yield record
+            records = [record for batch in batches.values() for record in batch]
+            for record in sorted(records, key=attrgetter("timestamp")):  # stable: a partition's order stays
+                yield record
 
 
 async def publish(where: Endpoints, records: Sequence[Record]) -> None:

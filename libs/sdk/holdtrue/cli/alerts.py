@@ -44,7 +44,7 @@ def list_(
     with connect() as client:
         found = client.alerts(deployment=deployment, severity=severity, follow=False)
         rows = [_row(alert) for alert in found if all_ or alert.status != "resolved"]
-    show(rows, _COLUMNS, output, name="id")
+    show(rows, _COLUMNS, output, name="id", empty="no alerts" if all_ else "no alerts that are not over")
     return Exit.CONDITION if exit_code and rows else Exit.OK
 
 

@@ -76,9 +76,9 @@ COMMANDS: Commands = {
 def run(arguments: Sequence[str]) -> int:
     """Run the command; return the exit code."""
     try:
-        result = build(arguments)(arguments, exit_on_error=False, result_action="return_value")
-    except CycloptsError:
-        return Exit.USAGE  # cyclopts has printed it
+        result = build(arguments)(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return failure.misused(error, arguments)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:

@@ -55,10 +55,15 @@ def _champion(client: Client, name: str) -> int:
 
     from holdtrue.errors import NotFound  # noqa: PLC0415
 
-    for revision in client.deployments.get(name).state.revisions:
+    client.models.get(name)
+    try:
+        revisions = client.deployments.get(name).state.revisions
+    except NotFound:
+        revisions = ()
+    for revision in revisions:
         if revision.role == Role.ROLE_CHAMPION:
             return revision.model_version
-    raise NotFound(f"{name} has no champion yet", hint=f"deploy a version: holdtrue deploy {name}@latest")
+    raise NotFound(f"{name} has no champion yet", hint=f"deploy a version: holdtrue deploy {name}@latest --wait")
 
 
 def seconds(text: str) -> float:

@@ -10,17 +10,23 @@ from cyclopts import Parameter
 
 from holdtrue.cli.arguments import Selector
 from holdtrue.cli.messages import moment, plain, time_text
-from holdtrue.cli.output import Output, details
+from holdtrue.cli.output import Output, details, suggest
 from holdtrue.cli.output import show as show_rows
 from holdtrue.cli.progress import progress
 from holdtrue.client import connect
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdtrue_contracts.common.v1.signature_pb2 import ColumnSpec
     from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished
 
     from holdtrue.datasets import Added
 
-_VERSION_COLUMNS = ["name", "rows", "status", "from", "to", "digest"]
+_LIST = ["name", "latest_version", "accepted", "quarantined", "label", "created"]
+_VERSIONS = ["name", "rows", "status", "from", "to"]
+_ADDED = ["name", "rows", "quarantined", "columns", "label", "time"]
+_VERSION = ["name", "status", "rows", "label", "time", "from", "to", "digest", "columns"]
 
 
 def add(
@@ -39,7 +45,7 @@ def add(
 
     Examples:
         holdtrue datasets add tumours tumours.csv --label malignant
-        holdtrue datasets add payments jan.csv --label fraud --time booked_at --text postcode
+        holdtrue datasets add payments jan.csv --label fraud --time booked_at
 
     Args:
         dataset: Name of the dataset.
@@ -51,7 +57,9 @@ def add(
     with connect() as client, progress(dataset) as say:
         added = client.datasets.add(dataset, file, label=label, time=time, text=text or (), progress=say)
     _warn(added)
-    details(_version(added.version) | {"quarantined": sum(added.quarantined.values())}, output)
+    row = _version(added.version) | {"quarantined": sum(added.quarantined.values())}
+    details(row if output != "table" else row | _kinds(added.version.schema.columns), _ADDED, output)
+    suggest(f"holdtrue train MODEL --data {dataset}", output)
 
 
 def list_(*, output: Output = "table") -> None:
@@ -66,7 +74,7 @@ def list_(*, output: Output = "table") -> None:
             plain(dataset) | {"label": dataset.schema.label, "created": time_text(dataset.created_at)}
             for dataset in client.datasets.list()
         ]
-    show_rows(rows, ["name", "latest_version", "accepted", "quarantined", "label", "created"], output)
+    show_rows(rows, _LIST, output, empty="no datasets yet; make one: holdtrue datasets add NAME FILE --label COLUMN")
 
 
 def show(dataset: str, /, *, output: Output = "table") -> None:
@@ -82,17 +90,33 @@ def show(dataset: str, /, *, output: Output = "table") -> None:
     chosen = Selector.parse(dataset)
     with connect() as client:
         if chosen.version is None:
-            show_rows([_version(v) for v in client.datasets.versions(chosen.name)], _VERSION_COLUMNS, output)
+            rows = [_version(version) for version in client.datasets.versions(chosen.name)]
+            show_rows(rows, _VERSIONS, output, empty=f"{chosen.name} has no version yet")
         else:
-            details(_version(client.datasets.version(chosen.name, chosen.dataset_version())), output)
+            version = client.datasets.version(chosen.name, chosen.dataset_version())
+            row = _version(version)
+            details(row if output != "table" else row | _named(version.schema.columns), _VERSION, output)
 
 
 def _version(version: DatasetVersionPublished) -> dict[str, Any]:
     return plain(version) | {
         "name": f"{version.name}@{version.version}",
+        "label": version.schema.label,
+        "time": version.schema.time,
         "from": moment(version.from_ns),
         "to": moment(version.to_ns),
     }
+
+
+def _kinds(columns: Sequence[ColumnSpec]) -> dict[str, str]:
+    """Return, for people, how many columns there are of each type."""
+    dtypes = [column.dtype for column in columns]
+    return {"columns": ", ".join(f"{dtypes.count(dtype)} {dtype}" for dtype in dict.fromkeys(dtypes))}
+
+
+def _named(columns: Sequence[ColumnSpec]) -> dict[str, str]:
+    """Return, for people, all columns with their types."""
+    return {"columns": ", ".join(f"{column.name} {column.dtype}" for column in columns)}
 
 
 def _warn(added: Added) -> None:

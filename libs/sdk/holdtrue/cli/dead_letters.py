@@ -96,7 +96,7 @@ def _named(letters: list[DeadLetter], ids: list[str]) -> list[DeadLetter]:
 def _row(letter: DeadLetter) -> dict[str, Any]:
     return {
         "id": letter.id,
-        "failed_at": letter.failed_at.isoformat(),
+        "failed_at": letter.failed_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "consumer": letter.consumer,
         "topic": letter.topic,
         "partition": letter.partition,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from holdtrue.cli.arguments import Selector, percentages, seconds
-from holdtrue.cli.output import Output, details
+from holdtrue.cli.output import Output, details, suggest
 from holdtrue.cli.progress import progress
-from holdtrue.cli.rollout import rollout_row
+from holdtrue.cli.rollout import ROLLOUT, rollout_row
 from holdtrue.client import connect
 
 
@@ -38,10 +38,12 @@ def deploy(
         timeout: How long to wait; the rollout itself goes on.
     """
     chosen = Selector.parse(version)
-    steps = percentages(canary) if canary else []
+    steps, pause, limit = percentages(canary) if canary else [], seconds(every), seconds(timeout)
     with connect() as client, progress(chosen.name) as say:
         number = chosen.model_version(client)
-        rollout = client.deployments.deploy(chosen.name, number, canary=steps, every=seconds(every), reason=reason)
+        rollout = client.deployments.deploy(chosen.name, number, canary=steps, every=pause, reason=reason)
         if wait:
-            rollout = client.deployments.wait(rollout, timeout=seconds(timeout), progress=say)
-    details(rollout_row(rollout), output)
+            rollout = client.deployments.wait(rollout, timeout=limit, progress=say)
+    details(rollout_row(rollout), ROLLOUT, output)
+    following = f"predict {chosen.name} -f ROWS.jsonl" if wait else f"rollout show {chosen.name} -w"
+    suggest(f"holdtrue {following}", output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import sys
 import time
 from fnmatch import fnmatchcase
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from holdtrue.cli.arguments import seconds
+from holdtrue.cli.exits import UsageError
 from holdtrue.cli.output import Output, show_one
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ async def _tail(pattern: str, since_ms: int | None, output: Output, *, follow: b
     from holdtrue import endpoints, topics  # noqa: PLC0415
 
     names = sorted({event.topic for event in EVENTS.values() if fnmatchcase(event.name, pattern)})
+    if not names:
+        raise _unknown_type(pattern, [event.name for event in EVENTS.values()])
     async for record in topics.read(endpoints.find(), names, since_ms=since_ms, follow=follow):
         row = _row(record)
         if not fnmatchcase(row["type"], pattern):
@@ -56,6 +60,12 @@ async def _tail(pattern: str, since_ms: int | None, output: Output, *, follow: b
             sys.stdout.flush()
         else:
             show_one(row, output, name="id")
+
+
+def _unknown_type(pattern: str, known: list[str]) -> UsageError:
+    close = difflib.get_close_matches(pattern, known, n=1, cutoff=0.4)
+    meant = f"did you mean {close[0]}?" if close else f"types look like {min(known)}"
+    return UsageError(f"--type {pattern}: no type of event matches; {meant}")
 
 
 def _row(record: ConsumerRecord[bytes, bytes]) -> dict[str, Any]:

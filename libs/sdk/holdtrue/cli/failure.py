@@ -13,6 +13,8 @@ from holdtrue.cli.exits import Exit, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cyclopts import CycloptsError
+
     from holdtrue.errors import HoldtrueError
 
 _STRUCTURED = {"json", "ndjson"}
@@ -23,17 +25,22 @@ def report(error: Exception, arguments: Sequence[str]) -> int:
     from holdtrue.errors import HoldtrueError  # noqa: PLC0415  it loads grpc
 
     if isinstance(error, UsageError):
-        _say(str(error), "")
-        return Exit.USAGE
+        return _usage(str(error), "", arguments)
     if not isinstance(error, HoldtrueError):
         traceback.print_exception(error)
         _say(f"holdtrue itself failed: {error!r}; this is a fault of ours", "")
         return Exit.FAILED
-    if _STRUCTURED & set(arguments):
+    if _structured(arguments):
         sys.stderr.write(json.dumps(_document(error)) + "\n")
     else:
         _say(error.message, error.hint)
     return exit_code(error)
+
+
+def misused(error: CycloptsError, arguments: Sequence[str]) -> int:
+    """Tell which word of the command line is wrong and where it is explained; return the exit code."""
+    command = " ".join(["holdtrue", *(error.command_chain or ())])
+    return _usage(str(error), f"{command} --help", arguments)
 
 
 def pipe_closed() -> int:
@@ -64,6 +71,19 @@ def exit_code(error: HoldtrueError) -> int:
         StatusCode.DEADLINE_EXCEEDED: Exit.TIMEOUT,
     }
     return codes.get(error.code, Exit.FAILED)
+
+
+def _usage(message: str, hint: str, arguments: Sequence[str]) -> int:
+    if _structured(arguments):
+        document = {"error": message, "code": "USAGE", "reason": "USAGE", "retryable": False, "next": hint}
+        sys.stderr.write(json.dumps(document) + "\n")
+    else:
+        _say(message, hint)
+    return Exit.USAGE
+
+
+def _structured(arguments: Sequence[str]) -> bool:
+    return any(word.rpartition("=")[2] in _STRUCTURED for word in arguments)
 
 
 def _say(message: str, hint: str) -> None:

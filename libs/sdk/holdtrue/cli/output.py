@@ -16,14 +16,18 @@ Format = Literal["table", "json", "ndjson", "csv", "name"]
 Output = Annotated[Format, Parameter(name=["--output", "-o"], help="How to print: table, json, ndjson, csv or name.")]
 
 Row = dict[str, Any]
+_NOTHING: tuple[object, ...] = (None, "", [], {})
 
 
-def show(rows: Iterable[Row], columns: Sequence[str], form: Format, *, name: str = "name") -> None:
-    """Print rows: the `columns` as table and CSV, everything as JSON, the value of `name` alone as names."""
+def show(rows: Iterable[Row], columns: Sequence[str], form: Format, *, name: str = "name", empty: str = "") -> None:
+    """Print rows: the `columns` as table and CSV, everything as JSON, the value of `name` alone as names.
+
+    In the place of a table without rows people are told `empty`.
+    """
     if form == "json":
         sys.stdout.write(json.dumps(list(rows), indent=2, ensure_ascii=False) + "\n")
     elif form == "table":
-        _table(list(rows), columns)
+        _table(list(rows), columns, empty)
     elif form == "csv":
         _csv(rows, columns)
     else:
@@ -38,18 +42,29 @@ def show_one(row: Row, form: Format, *, name: str = "name") -> None:
     sys.stdout.flush()
 
 
-def details(row: Row, form: Format, *, name: str = "name") -> None:
-    """Print one thing: its fields one a line, or as the other formats do."""
+def details(row: Row, columns: Sequence[str], form: Format, *, name: str = "name") -> None:
+    """Print one thing: those of the `columns` that hold something, one a line, or as the other formats do."""
     if form == "table":
-        width = max(len(key) for key in row)
-        sys.stdout.writelines(f"{key:<{width}}  {_cell(value)}\n" for key, value in row.items())
+        shown = [column for column in columns if row.get(column) not in _NOTHING]
+        cells = [(column.replace("_", " "), _cell(row[column])) for column in shown]
+        width = max(len(head) for head, _ in cells)
+        sys.stdout.writelines(f"{head:<{width}}  {text}\n" for head, text in cells)
     elif form == "json":
         sys.stdout.write(json.dumps(row, indent=2, ensure_ascii=False) + "\n")
     else:
         show([row], list(row), form, name=name)
 
 
-def _table(rows: Sequence[Row], columns: Sequence[str]) -> None:
+def suggest(command: str, form: Format) -> None:
+    """Tell people what usually comes next."""
+    if form == "table":
+        sys.stderr.write(f"→ next: {command}\n")
+
+
+def _table(rows: Sequence[Row], columns: Sequence[str], empty: str) -> None:
+    if not rows and empty:
+        sys.stderr.write(f"{empty}\n")
+        return
     cells = [[_cell(row.get(column)) for column in columns] for row in rows]
     heads = [column.upper().replace("_", " ") for column in columns]
     widths = [max(len(line[i]) for line in [heads, *cells]) for i in range(len(columns))]

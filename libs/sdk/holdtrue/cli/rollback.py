@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from holdtrue.cli.arguments import confirm
 from holdtrue.cli.exits import Exit
 from holdtrue.cli.output import Output, details
-from holdtrue.cli.rollout import rollout_row
+from holdtrue.cli.rollout import ROLLOUT, rollout_row
 from holdtrue.client import connect
 
 if TYPE_CHECKING:
@@ -46,12 +46,13 @@ def rollback(
     with connect() as client:
         plan = client.deployments.rollback(deployment, to_version=to, reason=reason, dry_run=True)
         if dry_run:
-            details(rollout_row(plan), output)
+            details(rollout_row(plan), ROLLOUT, output)
             return Exit.OK
         if not confirm(_question(plan), yes=yes):
             sys.stderr.write("nothing was changed\n")
             return Exit.FAILED
-        details(rollout_row(client.deployments.rollback(deployment, to_version=to, reason=reason)), output)
+        done = client.deployments.rollback(deployment, to_version=to, reason=reason)
+        details(rollout_row(done), ROLLOUT, output)
     return Exit.OK
 
 

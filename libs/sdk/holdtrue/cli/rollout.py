@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from holdtrue_contracts.deployer.v1.rollouts_pb2 import Rollout
 
 _COLUMNS = ["at", "name", "state", "traffic", "checks", "reason"]
+ROLLOUT = ["name", "from", "state", "traffic", "checks", "reason", "rollout"]
+"""What people see of a rollout."""
 _CLEAR = "\x1b[2J\x1b[H"
 
 
@@ -45,7 +47,7 @@ def show(
             rows = _rows(client.deployments.rollouts(deployment))
             if watch and sys.stdout.isatty():
                 sys.stdout.write(_CLEAR)
-            show_rows(rows, _COLUMNS, output, name="rollout")
+            show_rows(rows, _COLUMNS, output, name="rollout", empty=f"{deployment} has had no rollout yet")
             if not watch:
                 return
             time.sleep(1)

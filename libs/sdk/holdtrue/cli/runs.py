@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from holdtrue.cli.messages import plain, time_text
 from holdtrue.cli.output import Output, details
@@ -14,9 +17,18 @@ if TYPE_CHECKING:
     from holdtrue_contracts.trainer.v1.trainer_service_pb2 import Run
 
 _COLUMNS = ["run", "model", "state", "data", "trigger", "precision", "requested"]
+_RUN = [
+    "run", "model", "state", "stage", "data", "recipe", "trigger", "alerts", "precision", "train_rows", "seconds",
+    "failure", "message", "requested", "ended",
+]  # fmt: skip
 
 
-def list_(*, model: str = "", limit: int = 50, output: Output = "table") -> None:
+def list_(
+    *,
+    model: str = "",
+    limit: Annotated[int, Parameter(validator=Number(gte=1))] = 50,
+    output: Output = "table",
+) -> None:
     """List training runs, newest first.
 
     Examples:
@@ -29,7 +41,7 @@ def list_(*, model: str = "", limit: int = 50, output: Output = "table") -> None
     """
     with connect() as client:
         rows = [_row(run) for run in islice(client.runs.list(model), limit)]
-    show_rows(rows, _COLUMNS, output, name="run")
+    show_rows(rows, _COLUMNS, output, name="run", empty="no runs yet; start one: holdtrue train MODEL --data DATASET")
 
 
 def show(run: str, /, *, output: Output = "table") -> None:
@@ -42,7 +54,7 @@ def show(run: str, /, *, output: Output = "table") -> None:
         run: Its id, or a beginning of it that no other run has.
     """
     with connect() as client:
-        details(_row(client.runs.get(run)), output, name="run")
+        details(_row(client.runs.get(run)), _RUN, output, name="run")
 
 
 def _row(run: Run) -> dict[str, Any]:

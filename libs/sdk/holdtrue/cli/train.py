@@ -6,8 +6,8 @@ from pathlib import Path
 
 from holdtrue.cli.arguments import Selector, seconds
 from holdtrue.cli.exits import UsageError
-from holdtrue.cli.models import version_row
-from holdtrue.cli.output import Output, details
+from holdtrue.cli.models import VERSION, dataset_names, version_row
+from holdtrue.cli.output import Output, details, suggest
 from holdtrue.cli.progress import progress
 from holdtrue.client import connect
 
@@ -41,18 +41,20 @@ def train(
         seed: Seed of everything random; 0 for one that follows from the run.
         timeout: How long to wait, for example 10m; the run itself goes on.
     """
-    chosen = Selector.parse(data)
+    chosen, limit, text = Selector.parse(data), seconds(timeout), _recipe(recipe)
     with connect() as client, progress(model) as say:
         run = client.runs.submit(
             model,
             chosen.name,
             dataset_version=chosen.dataset_version(),
-            recipe=_recipe(recipe),
+            recipe=text,
             min_precision=min_precision,
             seed=seed,
         )
-        trained = client.runs.wait(run.spec.run_id, timeout=seconds(timeout), progress=say)
-    details(version_row(trained.version) | {"run": run.spec.run_id, "seconds": trained.run.result.seconds}, output)
+        trained = client.runs.wait(run.spec.run_id, timeout=limit, progress=say)
+        row = version_row(trained.version, dataset_names(client)) | {"seconds": trained.run.result.seconds}
+    details(row, VERSION, output)
+    suggest(f"holdtrue deploy {row['name']} --wait", output)
 
 
 def _recipe(text: str) -> str:
@@ -64,5 +66,7 @@ def _recipe(text: str) -> str:
         if path.stat().st_size > _MOST_RECIPE_BYTES:
             raise UsageError(f"--recipe {text}: a recipe has at most {_MOST_RECIPE_BYTES} bytes")
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--recipe {text}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"--recipe {text}: {error.strerror}; give a YAML file or a built-in recipe's name") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--recipe {text}: expected YAML in UTF-8: {error}") from error
