@@ -186,7 +186,7 @@ class Desk:
         )
 
         async def start() -> Rollout | None:
-            """Start it as soon as the deployer has heard of the version."""
+            """Start it as soon as the deployer has heard of the version, unless it has started it by itself."""
             request = StartRolloutRequest(deployment=model.name, model_version=version, reason="first version")
             deployment = (await self._deployer.GetDeployment(GetDeploymentRequest(deployment=model.name))).deployment
             if deployment.HasField("rollout"):
@@ -194,7 +194,7 @@ class Desk:
             try:
                 return (await self._deployer.StartRollout(request)).rollout
             except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.NOT_FOUND:
+                if error.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION}:
                     return None
                 raise
 
