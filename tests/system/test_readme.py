@@ -1,15 +1,14 @@
 """The README is run as written, block by block, on the embedded platform."""
 
-import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.system.conftest import ROOT
+
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SECONDS = 600
 
@@ -22,17 +21,10 @@ def blocks() -> list[tuple[str, str]]:
     return [(kind, body) for kind, body in BLOCK.findall(text) if "./holdtrue demo" not in body]
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A new home for the platform that shares only the downloads."""
-    from holdtrue_local.home import home as platform_home
-
-    shared = platform_home() / "cache"
-    shared.mkdir(parents=True, exist_ok=True)
-    (tmp_path / "cache").symlink_to(shared)
-    variables = os.environ | {"HOLDTRUE_HOME": str(tmp_path), "NO_COLOR": "1"}
-    yield variables
-    subprocess.run([ROOT / "holdtrue", "down"], cwd=ROOT, env=variables, check=False, timeout=60)
+@pytest.fixture(autouse=True)
+def no_example() -> Iterator[None]:
+    """Remove what the quickstart writes beside the README."""
+    yield
     shutil.rmtree(ROOT / "example", ignore_errors=True)
 
 
