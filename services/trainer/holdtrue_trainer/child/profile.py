@@ -49,7 +49,8 @@ class Reference:
         """Return what the monitor needs. Bins of scores are bins of their codes: code // 4."""
         rows, judged = self.holdout, self.evaluation.metrics
         edges = histogram.freeze(rows.x)
-        state = histogram.fold(edges, rows.x, histogram.State.empty(edges))
+        # A single fold is over long before a compiled one has been loaded.
+        state = histogram.fold_numpy(edges, rows.x, histogram.State.empty(edges))
         return ReferenceProfile(
             columns=[_spec(column) for column in rows.columns],
             state=state.to_bytes(),
