@@ -83,13 +83,14 @@ def status(data: Path, seconds: float = 5.0) -> dict[str, Any] | None:
     if running(data) is None:
         return None
     deadline = time.monotonic() + seconds
-    while True:
+    while time.monotonic() < deadline:
         try:
             return _ask(control_socket(data), seconds)
         except (FileNotFoundError, ConnectionRefusedError):  # it runs, but listens only in a moment
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the platform on {data} does not answer") from None
             time.sleep(0.02)
+        except TimeoutError:
+            break
+    raise TimeoutError(f"the platform on {data} runs, but does not answer within {seconds:g} s")
 
 
 def _ask(path: Path, seconds: float) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class Kafka(Program):
         bootstrap: `127.0.0.1:<port>`, the same over restarts.
     """
 
+    start_seconds = 180.0  # 1.5 s where there is a processor for it, a minute where thirty others want it, too
+
     def __init__(self, data: Path, *, port: int | None = None) -> None:
         """Name the folder and the port (a free one by default)."""
         self.data = data.absolute()

@@ -45,7 +45,7 @@ def read_csv(path: Path, text: Collection[str] = ()) -> pa.Table:
         raise InvalidArgument(f"{path}: {error.strerror or error}; give the path of a CSV file") from error
     except pa.ArrowInvalid as error:
         raise InvalidArgument(f"{path}: {_located(path, str(error))}") from error
-    _refuse_names(str(path), table.column_names)
+    _refuse_names(str(path), table)
     if not table.num_rows:
         raise InvalidArgument(f"{path}: expected rows after the header, got none")
     return _checked(path, table, text)
@@ -58,7 +58,7 @@ def as_table(rows: Rows, text: Collection[str] = ()) -> pa.Table:
     table = rows if isinstance(rows, pa.Table) else _from_dicts(rows)
     if not table.num_rows:
         raise InvalidArgument("rows: expected at least one, got none")
-    _refuse_names("rows", table.column_names)
+    _refuse_names("rows", table)
     return table
 
 
@@ -131,7 +131,11 @@ def _refuse_file(path: Path) -> None:
         raise InvalidArgument(f"{path}: {size:,} bytes; files of at most {_MOST_FILE_BYTES:,} are read, split it")
 
 
-def _refuse_names(where: str, names: Sequence[str]) -> None:
+def _refuse_names(where: str, table: pa.Table) -> None:
+    try:
+        names = table.column_names
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"{where}: expected the names of the columns in UTF-8: {error.reason}") from error
     for name in names:
         if not name or names.count(name) > 1:
             what = f"the name {name!r} several times" if name else "a column without a name"

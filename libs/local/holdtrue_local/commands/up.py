@@ -99,13 +99,21 @@ def _follow(process: subprocess.Popen[bytes], data: Path, reader: TextIO) -> dic
     """Repeat what it reports until it is ready; when it fails, end as it did."""
     while process.poll() is None:
         sys.stderr.write(reader.read())
-        status = control.status(data)
+        status = _status(data)
         if status and status["state"] == "ready":
             sys.stderr.write(reader.read())
             return status["endpoints"]
         time.sleep(_POLL_SECONDS)
     sys.stderr.write(reader.read())
     sys.exit(process.returncode)
+
+
+def _status(data: Path) -> dict[str, Any] | None:
+    """What the platform says about itself; None also while it is too busy to answer."""
+    try:
+        return control.status(data)
+    except TimeoutError:
+        return None
 
 
 def _say_ready(endpoints: dict[str, Any], began: float) -> None:
