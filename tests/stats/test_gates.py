@@ -120,7 +120,7 @@ def test_a_difference_is_found_and_the_rows_needed_are_right() -> None:
 
 def test_few_rows_are_insufficient() -> None:
     seen = compare_means(Sums.of_rate(5, 10), Sums.of_rate(50, 100), 0.05)
-    assert (seen.ok, seen.needed) == (False, 10)
+    assert (seen.ok, seen.needed_n) == (False, 10)
 
 
 def test_sums_add() -> None:

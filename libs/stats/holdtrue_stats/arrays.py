@@ -36,9 +36,15 @@ def normal_sf(z: ArrayLike) -> Floats:
     return _special("ndtr", -np.asarray(z, np.float64))
 
 
+def gamma_tails(shape: ArrayLike, x: ArrayLike) -> tuple[Floats, Floats]:
+    """P(G <= x) and P(G >= x) for a gamma variable of this shape and scale 1."""
+    return _special("gammainc", shape, x), _special("gammaincc", shape, x)
+
+
 def binomial_sf(k: ArrayLike, n: ArrayLike, p: ArrayLike) -> Floats:
-    """P(Bin(n, p) > k)."""
-    return _special("bdtrc", k, n, p)
+    """P(Bin(n, p) > k), -1 <= k < n; k and n may be real (the incomplete beta function between)."""
+    k = np.asarray(k, np.float64)
+    return np.where(k < 0, 1.0, _special("betainc", np.maximum(k + 1, 1e-9), np.subtract(n, k), p))
 
 
 def normal_quantile(u: ArrayLike) -> Floats:
