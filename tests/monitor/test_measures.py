@@ -11,7 +11,6 @@ from holdtrue_monitor.domain.buckets import Labelled, Scores, Served
 from holdtrue_monitor.domain.readings import DRIFT_FEATURE, DRIFT_SCORE, ESTIMATED, QUALITY, REALISED, Limits
 from holdtrue_monitor.domain.reference import parse, unknown
 from holdtrue_stats.histogram import State, fold
-from holdtrue_stats.result import Estimate, Status
 from sklearn.metrics import precision_score, recall_score
 
 from tests.monitor.examples import profile
@@ -126,11 +125,3 @@ def test_latency_quantiles_are_within_a_bin_of_the_truth() -> None:
     for q in (0.5, 0.99):
         assert measures.latency_quantile(latency, q) == pytest.approx(np.quantile(seconds, q), rel=0.06)
     assert math.isnan(measures.latency_quantile(np.zeros(64, np.int64), 0.5))
-
-
-def test_estimates_add_up_by_rows_with_independent_errors() -> None:
-    a, b = Estimate(0.9, 0.8, 1.0, 100), Estimate(0.6, 0.5, 0.7, 300)
-    both = measures.combine([a, b, Estimate(math.nan, math.nan, math.nan, 0, Status.INSUFFICIENT, 1)])
-    assert both.value == pytest.approx(0.675)
-    assert both.value - both.lower == pytest.approx(math.hypot(0.025, 0.075))
-    assert not measures.combine([]).ok

@@ -1,14 +1,13 @@
-"""Confusion, intervals, calibration and estimated precision against scipy and scikit-learn."""
+"""Confusion, calibration and estimated performance against scikit-learn."""
 
 import numpy as np
 import pytest
-from holdtrue_stats import confusion, estimate, interval
+from holdtrue_stats import confusion, estimate
 from holdtrue_stats.calibration import Map, fit_isotonic, score_bin
 from holdtrue_stats.packing import PackingError
 from holdtrue_stats.result import Status
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 from sklearn import metrics
 from sklearn.isotonic import IsotonicRegression
 
@@ -31,24 +30,6 @@ def test_measures_of_nothing_are_nan() -> None:
     nothing = confusion.binary(np.zeros((2, 2, 8), np.int64))
     for measure in (confusion.precision, confusion.recall, confusion.f1, confusion.accuracy, confusion.specificity):
         assert np.isnan(measure(nothing))
-
-
-@given(st.integers(1, 5000), st.floats(0, 1), st.sampled_from([0.9, 0.95, 0.99]))
-def test_wilson_equals_scipy(n: int, share: float, level: float) -> None:
-    k = round(share * n)
-    exact = stats.binomtest(k, n).proportion_ci(level, "wilson")
-    ours = interval.wilson(k, n, level)
-    assert (ours.lower, ours.upper) == pytest.approx((exact.low, exact.high), abs=1e-9)
-    assert ours.lower <= ours.value <= ours.upper
-
-
-def test_wilson_of_nothing_is_insufficient() -> None:
-    assert interval.wilson(0, 0).status is Status.INSUFFICIENT
-
-
-def test_newcombe_equals_the_published_example() -> None:
-    ours = interval.newcombe(56, 70, 48, 80)  # Newcombe 1998, table II, case (a), method 10
-    assert (ours.lower, ours.upper) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 1)), min_size=1, max_size=80))
@@ -106,7 +87,7 @@ def test_the_interval_of_estimated_precision_covers_realised_precision() -> None
         score, _, y = draw(3000, 3 * seed)
         current, _, labels = draw(1500, 3 * seed + 1)
         flagged = current >= 0.5
-        e = estimate.precision(histogram(current, 0.5), fit_isotonic(score, y).table())
+        e = estimate.estimated(confusion.precision, histogram(current, 0.5), fit_isotonic(score, y).table())
         assert e.ok
         hits += e.lower <= labels[flagged].mean() <= e.upper
     assert hits / 300 >= 0.91
@@ -128,8 +109,14 @@ def test_cbpe_variance_equals_its_formula_row_by_row() -> None:
 
 def test_estimates_that_cannot_be_trusted_say_so() -> None:
     score, _, y = draw(500, 4)
-    few = estimate.precision(histogram(score, 0.5), fit_isotonic(score, y).table())
-    assert (few.status, few.needed) == (Status.INSUFFICIENT, 1500)
+    few = estimate.estimated(confusion.precision, histogram(score, 0.5), fit_isotonic(score, y).table())
+    assert (few.status, few.needed_n) == (Status.INSUFFICIENT, 1500)
     assert few.lower < few.value < few.upper
-    assert estimate.precision(histogram(score, 2.0), fit_isotonic(score, y).table()).status is Status.INSUFFICIENT
-    assert estimate.precision(histogram(score, 0.5), fit_isotonic([], []).table()).status is Status.INSUFFICIENT
+    assert (
+        estimate.estimated(confusion.precision, histogram(score, 2.0), fit_isotonic(score, y).table()).status
+        is Status.INSUFFICIENT
+    )
+    assert (
+        estimate.estimated(confusion.precision, histogram(score, 0.5), fit_isotonic([], []).table()).status
+        is Status.INSUFFICIENT
+    )

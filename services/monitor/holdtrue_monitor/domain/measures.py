@@ -18,11 +18,11 @@ from holdtrue_contracts.common.v1.measures_pb2 import (
 from holdtrue_stats import confusion, estimate
 from holdtrue_stats.arrays import Counts, Ints
 from holdtrue_stats.decision import DriftResult, drift
-from holdtrue_stats.histogram import Kind, groups, rebin
-from holdtrue_stats.interval import wilson
+from holdtrue_stats.histogram import Kind, groups, interpolate, rebin
+from holdtrue_stats.interval import pool, wilson
 from holdtrue_stats.result import Estimate, Status
 
-from holdtrue_monitor.domain.buckets import ANSWERED, FAILED, Labelled, Scores, Served
+from holdtrue_monitor.domain.buckets import ANSWERED, FAILED, LATENCY_BINS, Labelled, Scores, Served
 from holdtrue_monitor.domain.reference import Reference, unknown
 
 SCORE = "score"
@@ -30,6 +30,9 @@ SCORE = "score"
 LEAST_EFFECT = 0.01
 """Adjusted PSI below which no drift is worth an alarm."""
 _SCORE_GROUPS = 64
+_RATES = (confusion.precision, confusion.recall, confusion.accuracy)
+_LATENCY_CUTS = np.arange(LATENCY_BINS + 1) / 2
+"""Where the bins of latencies begin: log2 of microseconds."""
 _STATUS: dict[Status, "MeasureStatus.ValueType"] = {
     Status.OK: MeasureStatus.MEASURE_STATUS_OK,
     Status.INSUFFICIENT: MeasureStatus.MEASURE_STATUS_INSUFFICIENT,
@@ -59,12 +62,10 @@ def performance(reference: Reference, scores: Scores, labelled: Labelled) -> Per
     cells = confusion.binary(labelled.cells)
     flagged = int(scores.score[1].sum())
     completeness = cells.flagged / flagged if flagged else math.nan
-    estimated = estimate.precision(scores.score, reference.calibration)
+    estimated = estimate.estimated(confusion.precision, scores.score, reference.calibration)
     measures = (
         _estimated_precision(estimated, scores.score[1], reference),
-        _rate("precision", MEASURE_KIND_REALISED, cells.tp, cells.flagged),
-        _rate("recall", MEASURE_KIND_REALISED, cells.tp, cells.tp + cells.fn),
-        _rate("accuracy", MEASURE_KIND_REALISED, cells.tp + cells.tn, cells.n),
+        *(_rate(m.name, MEASURE_KIND_REALISED, *m.parts(cells)) for m in _RATES),
         _plain("label_completeness", MEASURE_KIND_REALISED, completeness, flagged),
     )
     return Performance(
@@ -73,7 +74,7 @@ def performance(reference: Reference, scores: Scores, labelled: Labelled) -> Per
         labelled=round(cells.n),
         completeness=completeness,
         estimated=estimated,
-        realised=wilson(cells.tp, cells.flagged),
+        realised=confusion.realised(confusion.precision, cells),
         measures=measures,
     )
 
@@ -85,7 +86,7 @@ def together(parts: Sequence[Performance], scores: Scores, labelled: Labelled) -
     calibration.
     """
     whole = performance(unknown(), scores, labelled)
-    estimated = combine([part.estimated for part in parts])
+    estimated = pool([part.estimated for part in parts])
     sums = [part.measures[0] for part in parts]
     total = measure(
         "precision",
@@ -108,13 +109,7 @@ def serving(scores: Scores) -> list[Measure]:
 
 def latency_quantile(latency: Ints, q: float) -> float:
     """Return a quantile of the latencies [64] in seconds, interpolated in the logarithm; nan without requests."""
-    total = latency.sum()
-    if not total:
-        return math.nan
-    place = q * total
-    i = int((np.cumsum(latency) < place).sum())
-    before = latency[:i].sum()
-    return float(1e-6 * 2 ** ((i + (place - before) / max(1, latency[i])) / 2))
+    return 1e-6 * 2.0 ** interpolate(latency, _LATENCY_CUTS, q)
 
 
 def drifted(reference: Reference, served: Served, q: float, least_rows: int) -> DriftResult:
@@ -149,19 +144,6 @@ def drift_measures(names: Sequence[str], result: DriftResult, rows: int) -> list
     ]
 
 
-def combine(parts: Sequence[Estimate]) -> Estimate:
-    """Return the estimate of the rows of all parts, whose errors are independent: weighted by rows."""
-    used = [part for part in parts if part.n and not math.isnan(part.value)]
-    n = sum(part.n for part in used)
-    if not n:
-        return Estimate(math.nan, math.nan, math.nan, 0, Status.INSUFFICIENT, 1)
-    value = sum(part.n * part.value for part in used) / n
-    low, high = (math.sqrt(sum((part.n / n * d(part)) ** 2 for part in used)) for d in (_below, _above))
-    status = Status.OK if all(part.ok for part in used) else Status.INSUFFICIENT
-    needed = max(part.needed for part in used)
-    return Estimate(value, max(0.0, value - low), min(1.0, value + high), n, status, needed)
-
-
 def measure(name: str, kind: "MeasureKind.ValueType", seen: Estimate, total: float, squares: float) -> Measure:
     """Return an estimate as it is sent, with the sums that let windows be added up."""
     return Measure(
@@ -174,7 +156,7 @@ def measure(name: str, kind: "MeasureKind.ValueType", seen: Estimate, total: flo
         sum=total,
         sum_squares=squares,
         status=_STATUS[seen.status],
-        needed_n=seen.needed,
+        needed_n=seen.needed_n,
     )
 
 
@@ -191,11 +173,3 @@ def _plain(name: str, kind: "MeasureKind.ValueType", value: float, n: int, subje
     """A figure that counts all there is and therefore has no interval."""
     status = MeasureStatus.MEASURE_STATUS_INSUFFICIENT if math.isnan(value) else MeasureStatus.MEASURE_STATUS_OK
     return Measure(name=name, kind=kind, value=value, lower=value, upper=value, n=n, status=status, subject=subject)
-
-
-def _below(part: Estimate) -> float:
-    return part.value - part.lower
-
-
-def _above(part: Estimate) -> float:
-    return part.upper - part.value
