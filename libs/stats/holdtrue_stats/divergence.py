@@ -45,6 +45,25 @@ def tvd(reference: Counts, current: Counts) -> Floats:
     return np.abs(_shares(reference) - _shares(current)).sum(1) / 2
 
 
+def wasserstein(reference: Counts, current: Counts, reference_sum: Floats, current_sum: Floats) -> Floats:
+    """Wasserstein-1 distance ∫|F - G|: how far the average row has moved, in the unit of the values.
+
+    The sums [d, b] are those of the values in each bin (`histogram.sums`); each bin's rows are taken to be at their
+    mean. Exact where bins hold one value each; otherwise rows that move within their bin count by their mean alone.
+    """
+    p, q = _shares(reference), _shares(current)
+    here, there = ratio(reference_sum, reference), ratio(current_sum, current)  # nan where a side's bin is empty
+    first = np.where(here <= there, p, -q)  # of the two means of a bin the lower one comes first
+    mass = np.stack([first, p - q - first], 2).reshape(len(p), -1)
+    place = np.stack([np.fmin(here, there), np.fmax(here, there)], 2).reshape(len(p), -1)
+    place = np.maximum.accumulate(np.where(np.isnan(place), -np.inf, place), 1)
+    with np.errstate(invalid="ignore"):
+        gap = np.diff(place, axis=1)
+    apart = np.abs(np.cumsum(mass, 1))[:, :-1]
+    moved = np.where(np.isfinite(gap), apart * np.where(np.isfinite(gap), gap, 0.0), 0.0).sum(1)
+    return _known(reference, current, moved)
+
+
 def _shares(counts: Counts) -> Floats:
     return ratio(counts, counts.sum(1, keepdims=True))
 

@@ -189,6 +189,44 @@ def rebin(counts: Counts, group: Ints, size: int = 16) -> Floats:
     return sums.reshape(d, size)
 
 
+def sums(edges: Edges, state: State) -> Floats:
+    """Return the sum of the values in each bin, in the unit of the values: [d, bins]."""
+    z = state.bin_sum / (FIXED * edges.inv_scale[:, None])
+    return z + state.hist[:, :-1] * edges.center[:, None]
+
+
+def quantile(counts: Counts, edges: Edges, q: float) -> Floats:
+    """Return the quantile q of each feature, in the unit of the values: [d].
+
+    counts [d, bins + 1] as in `State.hist`. Linear between the edges of a bin; a value with a bin of its own is hit
+    exactly, beyond the reference's range its end is returned. nan for categories, and where nothing was counted.
+    """
+    found = np.full(edges.features, np.nan)
+    for j, kind in enumerate(edges.kinds):
+        if kind == "numeric":
+            cut = edges.edges[j, : edges.counts[j]].astype(np.float64)
+            found[j] = interpolate(counts[j, : len(cut) + 1], np.r_[-np.inf, cut, np.inf], q)
+    return found
+
+
+def interpolate(counts: Counts, cuts: ArrayLike, q: float) -> float:
+    """Return the quantile q of values counted in bins, linear inside a bin; nan without counts or for q outside [0, 1].
+
+    counts [b]; cuts [b + 1] ascending, bin i holds cuts[i] <= x < cuts[i + 1]. Of a bin with an infinite end the other
+    end is returned.
+    """
+    weight, cut = np.asarray(counts, np.float64), np.asarray(cuts, np.float64)
+    below = np.cumsum(weight)
+    if not (len(below) and 0 < below[-1] < np.inf and 0 <= q <= 1):
+        return float("nan")
+    place = q * below[-1]
+    i = int(np.flatnonzero((below >= place) & (weight > 0))[0])
+    low, high = float(cut[i]), float(cut[i + 1])
+    if np.isinf(low) or np.isinf(high):
+        return high if np.isinf(low) else low
+    return low + (high - low) * max(0.0, place - float(below[i] - weight[i])) / float(weight[i])
+
+
 def _bin(edges: Float32s, values: Float32s) -> Ints:
     return np.asarray(cast("Any", np.searchsorted(edges, values, side="right")), np.int64)
 
@@ -196,20 +234,29 @@ def _bin(edges: Float32s, values: Float32s) -> Ints:
 def _edges(values: Float32s, bins: int) -> Float32s:
     if not len(values):
         return np.empty(0, np.float32)
-    atoms = _atoms(values)
-    cut: Float32s = np.quantile(values, np.linspace(0, 1, bins + 1)[:-1]).astype(np.float32)
-    after_top = _after(values.max(keepdims=True))
-    if len(atoms) == len(np.unique(values)):
-        return np.unique(np.r_[atoms, _after(atoms)])
-    return np.unique(np.r_[cut, values.min(), atoms, _after(atoms), after_top])
+    ordered = np.sort(values)
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    distinct, counts = ordered[starts], np.diff(np.append(starts, len(ordered)))
+    atoms = _atoms(distinct, counts, len(ordered))
+    if len(atoms) == len(distinct):
+        return np.unique(np.concatenate([atoms, _after(atoms)]))
+    ends = np.array([ordered[0], _after(ordered[-1:])[0]], np.float32)
+    return np.unique(np.concatenate([_quantiles(ordered, bins), ends, atoms, _after(atoms)]))
 
 
-def _atoms(values: Float32s) -> Float32s:
+def _quantiles(ordered: Float32s, bins: int) -> Float32s:
+    """The quantiles 0, 1/bins, … of ascending values, linear between neighbours."""
+    place = np.arange(bins) / bins * (len(ordered) - 1)
+    left = place.astype(np.int64)
+    low, high = (ordered[np.minimum(i, len(ordered) - 1)].astype(np.float64) for i in (left, left + 1))
+    return (low + (high - low) * (place - left)).astype(np.float32)
+
+
+def _atoms(distinct: Float32s, counts: Ints, rows: int) -> Float32s:
     """All values if they are few; otherwise the most frequent of those with more than a thousandth of the rows."""
-    distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) <= ATOMS:
         return distinct
-    frequent = np.flatnonzero(counts > max(1, len(values) // 1000))
+    frequent = np.flatnonzero(counts > max(1, rows // 1000))
     most = frequent[np.argsort(-counts[frequent], kind="stable")[: ATOMS // 2]]
     return distinct[most]
 
