@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from holdtrue_stats.interval import z_value
-from holdtrue_stats.sequential import LEAST_ROWS, Sums, half_width, rows_needed
+from holdtrue_stats.result import Estimate, Status
+from holdtrue_stats.sequential import LEAST_ROWS, Sums, compare_means, rows_needed
 
 from holdtrue_deployer.domain.evidence import LATENCY_BINS, Evidence, Tally, tally
 
@@ -174,24 +174,29 @@ def _not_lower(name: str, a: _Side, b: _Side, margin: float) -> Check:
 def _compare(name: str, a: _Side, b: _Side, margin: float) -> Check:
     """Return the difference b - a with its bounds, waiting or, where more rows would not help, inconclusive."""
     n = int(min(a.sums.n, b.sums.n))
-    if n < LEAST_ROWS:
-        reason = f"{n} of the {LEAST_ROWS} rows that a comparison needs at least"
-        return Check(name=name, outcome=Outcome.WAITING, n=n, margin=margin, needed_n=LEAST_ROWS - n, reason=reason)
-    value = b.sums.mean - a.sums.mean
-    half = half_width(a.sums.variance / a.sums.n + b.sums.variance / b.sums.n, margin, _ALPHA)
-    half += z_value(1 - _ALPHA) * math.sqrt(a.variance + b.variance)
+    seen = compare_means(a.sums, b.sums, margin, _ALPHA, a.variance + b.variance)
+    if not seen.ok:
+        return Check(
+            name=name, outcome=Outcome.WAITING, n=n, margin=margin, needed_n=seen.needed_n, reason=_lacking(seen)
+        )
     enough = rows_needed((a.sums.variance + b.sums.variance) / 2, margin / 2, _ALPHA)
     missing = max(0, enough - n)
     return Check(
         name=name,
         outcome=Outcome.WAITING if missing else Outcome.INCONCLUSIVE,
-        value=value,
-        lower=value - half,
-        upper=value + half,
+        value=seen.value,
+        lower=seen.lower,
+        upper=seen.upper,
         n=n,
         margin=margin,
         needed_n=missing,
     )
+
+
+def _lacking(seen: Estimate) -> str:
+    if seen.status is Status.INSUFFICIENT:
+        return f"{seen.n:g} of the {LEAST_ROWS} rows that a comparison needs at least"
+    return seen.reason
 
 
 def _told(check: Check, what: str) -> Check:

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from holdtrue_stats.sequential import Sums
+from holdtrue_stats.sequential import NOTHING, Sums
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LATENCY_BINS = 64
-NOTHING = Sums(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
