@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from holdtrue_stats.gates import precision_difference
-from holdtrue_trainer.domain.evaluation import Scored, cells, evaluate, threshold_for
+from holdtrue_trainer.domain.evaluation import Scored, cells, evaluate
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -60,11 +60,3 @@ def test_cells_are_what_the_gate_reads() -> None:
     assert counted.sum() == 5_000
     difference = y[candidate].mean() - y[champion].mean()
     assert precision_difference(counted) == pytest.approx(difference, abs=1e-12)
-
-
-@given(scores)
-def test_threshold_for_a_precision_is_the_lowest_that_reaches_it(example: tuple[np.ndarray, np.ndarray, float]) -> None:
-    score, y, wanted = example
-    found = threshold_for(score, y, wanted)
-    reaching = [t for t in np.unique(score) if y[score >= t].mean() >= wanted]
-    assert found == (min(reaching) if reaching else None)

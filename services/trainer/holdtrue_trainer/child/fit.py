@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from holdtrue_stats.ranking import threshold_for
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from holdtrue_trainer.domain.evaluation import threshold_for
 from holdtrue_trainer.domain.recipe import PrecisionRule, Recipe, RecipeError
 from holdtrue_trainer.domain.split import DataError
 
