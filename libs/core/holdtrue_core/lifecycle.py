@@ -7,6 +7,7 @@ Whoever started the process restarts it; nothing in here tries for ever in silen
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -113,6 +114,16 @@ def run(app: App[S]) -> None:
         sys.exit(runner.run(_Life(app.name, settings.grace_seconds).live(lambda: app.build(settings))))
 
 
+def settle() -> None:
+    """Let the garbage collector free what it can now and never look at the rest again.
+
+    Otherwise each full collection goes through every class and function of every library, which takes a good part of a
+    busy server's time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 class _Life:
     """One life of one service."""
 
@@ -145,6 +156,7 @@ class _Life:
         except Exception:  # noqa: BLE001  whatever a part raises ends the service
             self._fail("the service did not start", None)
             return
+        settle()
         await self._announce(ready=True)
         _log.info("ready", parts=[part.name for part, _ in self._running])
 

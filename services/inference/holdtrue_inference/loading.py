@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -34,7 +35,9 @@ def load(revision: Revision, artifacts: Artifacts) -> Warm:
             f"the revision serves {revision.artifact_digest}, its manifest names {manifest.artifact.digest}"
         )
     model = load_onnx(artifacts.fetch(revision.artifact_digest), manifest)
-    return Warm(model, _warm_up(model), manifest.score_map, ThreadPoolExecutor(1, thread_name_prefix="model"))
+    run_time = _warm_up(model)
+    gc.freeze()  # the first model brings the runtime's modules; collecting now, as `settle` does, would hold up requests
+    return Warm(model, run_time, manifest.score_map, ThreadPoolExecutor(1, thread_name_prefix="model"))
 
 
 def _warm_up(model: OnnxModel) -> RunTime:
