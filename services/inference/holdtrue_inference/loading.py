@@ -36,7 +36,7 @@ def load(revision: Revision, artifacts: Artifacts) -> Warm:
         )
     model = load_onnx(artifacts.fetch(revision.artifact_digest), manifest)
     run_time = _warm_up(model)
-    gc.freeze()  # the first model brings the runtime's modules; collecting now, as `settle` does, would hold up requests
+    gc.freeze()  # the first model brings many modules along; collecting, as `settle` does, would hold up requests
     return Warm(model, run_time, manifest.score_map, ThreadPoolExecutor(1, thread_name_prefix="model"))
 
 
