@@ -1,10 +1,13 @@
 """Edges, fold, merge and bytes."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from holdtrue_stats.arrays import Float32s
 from holdtrue_stats.histogram import Edges, State, fold, fold_numpy, freeze, groups, merge, rebin
-from holdtrue_stats.packing import PackingError
+from holdtrue_stats.packing import PackingError, pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -149,3 +152,55 @@ def test_groups_have_equal_mass_and_a_heavy_atom_does_not_swallow_a_light_one() 
     assert (rebin(even, groups(even)) == 400).all()
     lopsided = np.array([[1, 99, 0]])
     assert len(set(groups(lopsided)[0, :2].tolist())) == 2
+
+
+@given(batches, batches, batches)
+@settings(max_examples=50)
+def test_merging_is_associative_and_commutative_with_nothing_as_its_zero(x: Float32s, y: Float32s, z: Float32s) -> None:
+    a, b, c = (fold(EDGES, part, State.empty(EDGES)) for part in (x, y, z))
+    whole = fold(EDGES, np.concatenate([x, y, z]), State.empty(EDGES))
+    assert same(merge(merge(a, b), c), whole)
+    assert same(merge(a, merge(c, b)), whole)
+    assert same(merge(a, State.empty(EDGES)), a)
+
+
+def test_a_state_of_other_bins_is_refused_and_stays_as_it_was() -> None:
+    other = State.empty(freeze(np.zeros((3, 5))))
+    with pytest.raises(ValueError, match="the state counts"):
+        fold(EDGES, REFERENCE[:3], other)
+    with pytest.raises(ValueError, match="are of other bins"):
+        merge(other, State.empty(EDGES))
+    assert other.n[0] == 0
+
+
+def test_edges_that_lie_about_themselves_are_refused() -> None:
+    short = EDGES.counts - 1  # the compiled fold would write beyond the state
+    with pytest.raises(ValueError, match="as many as their counts say"):
+        Edges(EDGES.edges, short, EDGES.center, EDGES.inv_scale, EDGES.kinds)
+    with pytest.raises(ValueError, match="must ascend"):
+        Edges(EDGES.edges[:, ::-1].copy(), EDGES.counts, EDGES.center, EDGES.inv_scale, EDGES.kinds)
+    with pytest.raises(ValueError, match=r"counts must be i8 \[5\], got f8 \[5\]"):
+        Edges(EDGES.edges, EDGES.counts.astype(float), EDGES.center, EDGES.inv_scale, EDGES.kinds)  # pyright: ignore[reportArgumentType]
+
+
+def test_packed_arrays_that_are_no_state_are_refused() -> None:
+    arrays = State.empty(EDGES).arrays()
+    with pytest.raises(PackingError, match=r"hist must be int64 \[5, "):
+        State.from_bytes(pack("state", arrays | {"hist": arrays["hist"].astype(np.float64)}))
+    with pytest.raises(PackingError, match="clipped must be int64"):
+        State.from_bytes(pack("state", arrays | {"clipped": arrays["clipped"][:2]}))
+    with pytest.raises(PackingError, match="not the arrays of a state"):
+        State.from_bytes(pack("state", {"hist": arrays["hist"]}))
+
+
+def test_without_numba_the_bytes_are_the_same() -> None:
+    program = (
+        "import sys; sys.modules['numba'] = None\n"
+        "import numpy as np; from holdtrue_stats import State, fold, freeze\n"
+        "x = np.random.default_rng(3).normal(0, 1, (2000, 3)); edges = freeze(x)\n"
+        "print(fold(edges, x, State.empty(edges)).to_bytes().hex())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    x = np.random.default_rng(3).normal(0, 1, (2000, 3))
+    edges = freeze(x)
+    assert done.stdout.strip() == fold(edges, x, State.empty(edges)).to_bytes().hex()

@@ -1,14 +1,24 @@
 """The fold of `histogram` compiled by numba; imported only where numba is installed."""
 # pyright: reportMissingImports=false, reportUntypedFunctionDecorator=false, reportUnknownMemberType=false
 
+from collections.abc import Callable
+
 import numba
 import numpy as np
 
 from holdtrue_stats.arrays import Float32s, Floats, Ints
-from holdtrue_stats.histogram import CLIP, FIXED
+from holdtrue_stats.state import CLIP, FIXED
 
 
-@numba.njit(nogil=True, cache=True)
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a function; kept on disk, unless there is no place where we may write."""
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:
+        return numba.njit(nogil=True)(function)
+
+
+@_compiled
 def fold(  # noqa: PLR0913, PLR0917 - a kernel takes arrays, not objects
     x: Float32s,
     edges: Float32s,

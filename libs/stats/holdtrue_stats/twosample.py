@@ -7,80 +7,143 @@ and returns the statistic and the p-value, both [d]; nan where the test cannot b
 import numpy as np
 from numpy.typing import ArrayLike
 
-from holdtrue_stats.arrays import Bools, Counts, Floats, chi2_sf, kolmogorov, normal_quantile, ratio, two_sided
+from holdtrue_stats.arrays import (
+    Bools,
+    Counts,
+    Floats,
+    binomial_sf,
+    chi2_sf,
+    gamma_tails,
+    kolmogorov,
+    normal_quantile,
+    ratio,
+    two_sided,
+)
 
 Test = tuple[Floats, Floats]
 _LEAST_EXPECTED = 5.0
+_SKEWED = 1e-3  # below it a normal tail is as good
 
 
 def ks(reference: Counts, current: Counts) -> Test:
-    """Smirnov's test (1939) with the limiting distribution corrected for sample size (Stephens 1970)."""
-    total = reference.sum(1), current.sum(1)
-    distance = np.abs(
-        np.cumsum(ratio(reference, total[0][:, None]), 1) - np.cumsum(ratio(current, total[1][:, None]), 1)
-    ).max(1, initial=0.0)
-    root = np.sqrt(ratio(total[0] * total[1], total[0] + total[1]))
+    """Smirnov's test (1939) with the limiting distribution corrected for sample size (Stephens 1970).
+
+    D = max |F - G|, p = K(D (√m + .12 + .11/√m)), m = Nn/(N + n). With ties it errs on the side of silence.
+    """
+    n, m = current.sum(1), reference.sum(1)
+    apart = np.cumsum(ratio(reference, m[:, None]) - ratio(current, n[:, None]), 1)
+    distance = np.abs(apart).max(1, initial=0.0)
+    root = np.sqrt(ratio(n * m, n + m))
     with np.errstate(divide="ignore", invalid="ignore"):
         p = kolmogorov(distance * (root + 0.12 + 0.11 / root))
     return _testable(reference, current, distance, p)
 
 
 def chi2(reference: Counts, current: Counts) -> Test:
-    """Pearson's test of homogeneity (1900); bins with less than five expected rows on a side are pooled into one."""
+    """Pearson's test of homogeneity (1900); bins with less than five expected rows on a side are pooled into one.
+
+    Where even together they expect less than five, they join the fullest bin: see `rare` for what happens in them.
+    """
     columns = reference + current
-    total = columns.sum(1, keepdims=True)
-    smaller = np.minimum(reference.sum(1, keepdims=True), current.sum(1, keepdims=True))
-    expected = ratio(columns * smaller, total)
+    n, m = current.sum(1, keepdims=True), reference.sum(1, keepdims=True)
+    total = n + m
+    expected = columns * ratio(np.minimum(n, m), total)
     sparse = expected < _LEAST_EXPECTED
     enough = np.where(sparse, expected, 0).sum(1) >= _LEAST_EXPECTED
-    statistic = np.zeros(len(columns))
     pooled_r, pooled_c = (_pool(side, sparse, expected, enough) for side in (reference, current))
     pooled = pooled_r + pooled_c
-    for side in (pooled_r, pooled_c):
-        fit = ratio(pooled * side.sum(1, keepdims=True), total)
-        statistic += np.where(fit > 0, (side - fit) ** 2 / np.where(fit > 0, fit, 1), 0).sum(1)
+    apart = pooled_c - pooled * ratio(n, total)
+    # both sides' (observed - expected)² / expected in one: their deviations are equal
+    statistic = np.nan_to_num(ratio(apart * apart, pooled)).sum(1) * ratio(total * total, n * m)[:, 0]
     cells = (pooled > 0).sum(1)
     p = chi2_sf(statistic, np.maximum(cells - 1, 1))
     return np.where(cells > 1, statistic, np.nan), np.where(cells > 1, p, np.nan)
 
 
+def rare(reference: Counts, current: Counts) -> Test:
+    """Has one of the bins changed that are too sparse for `chi2`, for example a category never seen before?
+
+    Given the rows of a bin on both sides together, those of the current side are binomial if nothing changed; the exact
+    two-sided p-value (twice the smaller tail), least of all sparse bins, times their number (Bonferroni). The statistic
+    is the number of the bin. nan if no bin is sparse.
+    """
+    columns = reference + current
+    n, m = current.sum(1, keepdims=True), reference.sum(1, keepdims=True)
+    share = ratio(n, n + m)
+    sparse = (columns > 0) & (columns * np.minimum(share, 1 - share) < _LEAST_EXPECTED)
+    row, place = np.nonzero(sparse)
+    c, t, f = current[row, place], columns[row, place], np.broadcast_to(share, columns.shape)[row, place]
+    tails = np.minimum(binomial_sf(c - 1, t, f), 1 - binomial_sf(np.minimum(c, t - 1e-9), t, f))
+    p = np.full(columns.shape, 2.0)
+    p[row, place] = 2 * tails
+    least, number = p.min(1, initial=2.0), sparse.sum(1)
+    good = (number > 0) & (n[:, 0] > 0) & (m[:, 0] > 0)
+    which = (p == least[:, None]).argmax(1) if columns.shape[1] else number
+    return np.where(good, which, np.nan), np.where(good, np.minimum(1.0, number * least), np.nan)
+
+
 def rank_location(reference: Counts, current: Counts) -> Test:
-    """Wilcoxon's rank-sum test (1945) with mid-ranks and permutation variance: sees shifts."""
-    return _linear_rank(reference, current, _mid_ranks(reference, current))
+    """Wilcoxon's rank-sum test (1945) with mid-ranks: sees shifts. p by the three-moment permutation distribution."""
+    return rank_tests(reference, current)[0]
 
 
 def rank_scale(reference: Counts, current: Counts) -> Test:
-    """Klotz's test (1962), scores Φ⁻¹(u)² of pooled mid-ranks u, permutation variance: sees changes of spread."""
-    u = np.clip(_mid_ranks(reference, current), 1e-12, 1 - 1e-12)
-    return _linear_rank(reference, current, normal_quantile(u) ** 2)
+    """Klotz's test (1962), scores Φ⁻¹(u)² of pooled mid-ranks u: sees changes of spread; p as for `rank_location`."""
+    return rank_tests(reference, current)[1]
+
+
+def rank_tests(reference: Counts, current: Counts) -> tuple[Test, Test]:
+    """Return `rank_location` and `rank_scale`, which share the ranks.
+
+    The p-value is of a Pearson type III distribution with the permutation distribution's mean, variance and skewness
+    (Mielke & Berry 2007): with heavy ties a rare value's normal tail would be many times too light.
+    """
+    pooled = (reference + current).astype(np.float64)
+    total = pooled.sum(1, keepdims=True)
+    u = ratio(np.cumsum(pooled, 1) - pooled / 2, total)
+    scale = normal_quantile(np.clip(u, 1e-12, 1 - 1e-12)) ** 2
+    location, spread = (_linear_rank(reference, current, pooled, score) for score in (u, scale))
+    return location, spread
 
 
 def two_proportions(k1: ArrayLike, n1: ArrayLike, k2: ArrayLike, n2: ArrayLike) -> Test:
-    """Pooled z-test of k1 of n1 against k2 of n2; nan where a side is empty or all rows are alike."""
-    k1, n1, k2, n2 = (np.asarray(v, np.float64) for v in (k1, n1, k2, n2))
-    pooled = ratio(k1 + k2, n1 + n2)
-    variance = pooled * (1 - pooled) * (ratio(1, n1) + ratio(1, n2))
+    """Difference of k1 / n1 and k2 / n2: pooled z, p by the three-moment permutation distribution as in `rank_tests`.
+
+    nan where a side is empty or all rows are alike.
+    """
+    k1, n1, k2, n2 = (np.asarray(v, np.float64) for v in np.broadcast_arrays(k1, n1, k2, n2))
+    total, p = n1 + n2, ratio(k1 + k2, n1 + n2)
+    variance = p * (1 - p) * (ratio(1, n1) + ratio(1, n2))
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(variance > 0, (ratio(k1, n1) - ratio(k2, n2)) / np.sqrt(variance), np.nan)
-    return z, two_sided(z)
+        skew = (1 - 2 * p) * (n2 - n1) * np.sqrt(total - 1) / (np.sqrt(p * (1 - p) * n1 * n2) * (total - 2))
+    return z, _pearson3(z, skew)
 
 
-def _mid_ranks(reference: Counts, current: Counts) -> Floats:
-    """Pooled mid-ranks of the bins, scaled to (0, 1)."""
-    pooled = (reference + current).astype(np.float64)
-    return ratio(np.cumsum(pooled, 1) - pooled / 2, pooled.sum(1, keepdims=True))
-
-
-def _linear_rank(reference: Counts, current: Counts, score: Floats) -> Test:
-    pooled, n, m = reference + current, current.sum(1), reference.sum(1)
-    total = n + m
+def _linear_rank(reference: Counts, current: Counts, pooled: Floats, score: Floats) -> Test:
+    n, m, total = current.sum(1), reference.sum(1), pooled.sum(1)
     score = np.where(pooled > 0, score, 0.0)
-    mean = ratio((pooled * score).sum(1), total)
-    spread = (pooled * (score - mean[:, None]) ** 2).sum(1)
-    variance = ratio(n * m * spread, total * (total - 1))
+    apart = score - ratio((pooled * score).sum(1), total)[:, None]
+    squares = pooled * apart * apart
+    # moments of the sum of n scores drawn without replacement
+    variance = ratio(n * m * squares.sum(1), total * (total - 1))
+    third = ratio(n * m * (m - n) * (squares * apart).sum(1), total * (total - 1) * (total - 2))
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = ((current * score).sum(1) - n * mean) / np.sqrt(variance)
-    return _testable(reference, current, z, two_sided(z))
+        z = (current * apart).sum(1) / np.sqrt(variance)
+        skew = third / variance**1.5
+    return _testable(reference, current, z, _pearson3(z, skew))
+
+
+def _pearson3(z: Floats, skew: Floats) -> Floats:
+    """Two-sided p-value (twice the smaller tail) of a standardised Pearson type III variable; nan for z nan."""
+    p = two_sided(z)
+    skewed = np.abs(skew) > _SKEWED
+    if not skewed.any():
+        return p
+    g = np.where(skewed, skew, 1.0)
+    shape = 4 / (g * g)
+    lower, upper = gamma_tails(shape, np.maximum(0.0, shape + np.sign(g) * z * np.sqrt(shape)))
+    return np.where(skewed, np.minimum(1.0, 2 * np.minimum(lower, upper)), p)
 
 
 def _pool(side: Counts, sparse: Bools, expected: Floats, enough: Bools) -> Floats:

@@ -65,7 +65,7 @@ def loss_noninferior(name: str, champion: ArrayLike, candidate: ArrayLike, margi
         return question.trap(n, few("rows", n) or "the champion has losses that are not finite")
     excess = b - (1 + margin) * a
     seen = normal_bounds(float(excess.mean()), float(excess.std(ddof=1)) / math.sqrt(n), n)
-    if not seen.se > 0:
+    if not np.ptp(excess) > _SMALLEST * n * np.abs(excess).max():
         return question.trap(n, "the losses of all rows are alike; there is nothing to compare")
     reason = (
         f"mean loss {b.mean():.4g}, the champion's {a.mean():.4g}, {margin:+.0%} allowed; "

@@ -8,7 +8,6 @@ from holdtrue_stats.gates.check import DRAWS, Bounds, Check, Question, few
 
 BINS = 15
 """Bins of equal mass of the calibration error."""
-_CHUNK = 64  # draws at once, which bounds memory
 _MEASURES = ("tpr", "selection")
 _GROUP_CELLS = 8
 
@@ -55,7 +54,7 @@ def ece_difference(y: ArrayLike, champion: ArrayLike, candidate: ArrayLike) -> f
     label, p = np.asarray(y).astype(np.bool_), np.array([champion, candidate], np.float64)
     if not len(label):
         return float("nan")
-    errors = np.abs(_bin_errors(label, p).sum(0)).reshape(2, BINS).sum(1) / len(label)
+    errors = _errors(label - p, _bins(p))
     return float(errors[1] - errors[0])
 
 
@@ -87,26 +86,44 @@ def _reflected(value: float, draws: Floats, n: int) -> Bounds:
     return Bounds(value, float(2 * value - high), float(2 * value - low), float(np.nanstd(draws)), n)
 
 
-def _bin_errors(label: Bools, p: Floats) -> Floats:
-    """[n, 2 · 15]: each row's label - probability in the column of its bin, for both models; else 0."""
-    n = len(label)
-    rows = np.zeros((n, 2, BINS))
-    for model in range(2):
-        place = np.empty(n, np.int64)
-        place[np.argsort(p[model], kind="stable")] = np.arange(n) * BINS // n
-        rows[np.arange(n), model, place] = label - p[model]
-    return rows.reshape(n, 2 * BINS)
+def _bins(p: Floats) -> Ints:
+    """The bin of each row [..., n] by rank: 15 of equal mass."""
+    place = np.empty(p.shape, np.int64)
+    np.put_along_axis(place, np.argsort(p, axis=-1, kind="stable"), np.arange(p.shape[-1]) * BINS // p.shape[-1], -1)
+    return place
+
+
+def _errors(residual: Floats, place: Ints) -> Floats:
+    """ECE [2] of residuals y - p [2, n] in these bins."""
+    sums = [np.abs(np.bincount(b, r, BINS)).sum() for b, r in zip(place, residual, strict=True)]
+    return np.array(sums) / residual.shape[1]
 
 
 def _ece_draws(label: Bools, p: Floats, seed: int) -> Floats:
-    rng, errors, n = np.random.default_rng(seed), _bin_errors(label, p), len(label)
-    strata = np.flatnonzero(label), np.flatnonzero(~label)
+    """Draw the difference of the ECEs anew, without drawing rows: the cost does not grow with n.
+
+    Rows of one label and one bin of each model are a cell. Numbers of rows per cell are multinomial within a label, as
+    in the row bootstrap; a cell's residuals are their mean, and what they vary by inside the cell is added as normal
+    noise, which is small because a bin is narrow.
+    """
+    rng, place, residual = np.random.default_rng(seed), _bins(p), label - p
+    cell = (place[0] * BINS + place[1]) * 2 + label
+    rows = np.bincount(cell, minlength=2 * BINS * BINS).reshape(BINS, BINS, 2)
+    drawn = np.stack([_redrawn(rng, rows[..., y]) for y in range(2)], -1)
     found: list[Floats] = []
-    for start in range(0, DRAWS, _CHUNK):
-        draws = min(_CHUNK, DRAWS - start)
-        picked = [stratum[rng.integers(0, len(stratum), (draws, len(stratum)))] for stratum in strata]
-        place = np.concatenate(picked, 1) + n * np.arange(draws)[:, None]
-        weight = np.bincount(place.ravel(), minlength=draws * n).reshape(draws, n)
-        each = np.abs(weight @ errors).reshape(draws, 2, BINS).sum(2) / n
-        found.append(each[:, 1] - each[:, 0])
-    return np.concatenate(found)
+    for model in range(2):
+        sums, squares = (
+            np.bincount(cell, residual[model] ** power, rows.size).reshape(rows.shape).astype(np.float64)
+            for power in (1, 2)
+        )
+        mean = np.nan_to_num(ratio(sums, rows))
+        other = (1 - model, 2)  # axes of one draw over which a bin of this model is summed
+        inside = np.sqrt(np.maximum(0.0, squares - sums * mean).sum(other))
+        bins = (drawn * mean).sum((other[0] + 1, 3)) + inside * rng.standard_normal((DRAWS, BINS))
+        found.append(np.abs(bins).sum(1) / len(label))
+    return found[1] - found[0]
+
+
+def _redrawn(rng: np.random.Generator, rows: Ints) -> Ints:
+    n = int(rows.sum())
+    return rng.multinomial(n, rows.ravel() / n, DRAWS).reshape(DRAWS, *rows.shape).astype(np.int64)
