@@ -110,7 +110,7 @@ def _ece_draws(label: Bools, p: Floats, seed: int) -> Floats:
     cell = (place[0] * BINS + place[1]) * 2 + label
     rows = np.bincount(cell, minlength=2 * BINS * BINS).reshape(BINS, BINS, 2)
     drawn = np.stack([_redrawn(rng, rows[..., y]) for y in range(2)], -1)
-    found: list[Floats] = []
+    noise, found = rng.standard_normal((DRAWS, BINS)), list[Floats]()
     for model in range(2):
         sums, squares = (
             np.bincount(cell, residual[model] ** power, rows.size).reshape(rows.shape).astype(np.float64)
@@ -119,7 +119,7 @@ def _ece_draws(label: Bools, p: Floats, seed: int) -> Floats:
         mean = np.nan_to_num(ratio(sums, rows))
         other = (1 - model, 2)  # axes of one draw over which a bin of this model is summed
         inside = np.sqrt(np.maximum(0.0, squares - sums * mean).sum(other))
-        bins = (drawn * mean).sum((other[0] + 1, 3)) + inside * rng.standard_normal((DRAWS, BINS))
+        bins = (drawn * mean).sum((other[0] + 1, 3)) + inside * noise
         found.append(np.abs(bins).sum(1) / len(label))
     return found[1] - found[0]
 
