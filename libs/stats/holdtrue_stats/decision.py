@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from holdtrue_stats.arrays import Bools, Counts, Floats, Ints, ratio
-from holdtrue_stats.divergence import psi, psi_adjusted
+from holdtrue_stats.divergence import psi, psi_noise
 from holdtrue_stats.histogram import Kind, groups, rebin
 from holdtrue_stats.multiple import bh, cauchy
 from holdtrue_stats.result import Status
@@ -138,13 +138,14 @@ def drift(  # noqa: PLR0913, PLR0917 - the rule's parameters, each with its meas
     coarse_r, coarse_c = _coarse(r, c, numeric)
     tests = _evidence(r, _capped(c, n_cap), coarse_r, _capped(coarse_c, n_cap), numeric)
     p = cauchy(tests, np.minimum(c.sum(1), n_cap))
-    effect = psi_adjusted(coarse_r, coarse_c)
+    raw = psi(coarse_r, coarse_c)
+    effect = raw - psi_noise(coarse_r, coarse_c)
     p_missing, change, share = _missing(reference, current, n_cap)
     rejected = bh(np.concatenate([p, p_missing]), q)
     d, n = len(p), int(current.sum(1).max(initial=0))
     needed = max(0, least_rows - n)
     return DriftResult(
-        psi=psi(coarse_r, coarse_c),
+        psi=raw,
         psi_adjusted=effect,
         p=p,
         tests=tests,
@@ -160,24 +161,28 @@ def drift(  # noqa: PLR0913, PLR0917 - the rule's parameters, each with its meas
 
 def _coarse(r: Floats, c: Floats, numeric: Bools) -> tuple[Floats, Floats]:
     """Numeric features on 16 groups of equal reference mass, categorical ones as they are; padded to one width."""
-    group = groups(r[numeric], _GROUPS)
-    width = _GROUPS if numeric.all() else max(_GROUPS, r.shape[1])
-
-    def on(side: Floats) -> Floats:
-        coarse = np.zeros((len(side), width))
-        coarse[numeric, :_GROUPS] = rebin(side[numeric], group, _GROUPS)
-        coarse[~numeric, : side.shape[1]] = side[~numeric, :width]
+    group = groups(r, _GROUPS)
+    coarse = rebin(r, group, _GROUPS), rebin(c, group, _GROUPS)
+    if numeric.all():
         return coarse
-
-    return on(r), on(c)
+    width = max(_GROUPS, r.shape[1])
+    wide = [np.zeros((len(r), width)) for _ in range(2)]
+    for target, grouped, side in zip(wide, coarse, (r, c), strict=True):
+        target[numeric, :_GROUPS] = grouped[numeric]
+        target[~numeric, : side.shape[1]] = side[~numeric]
+    return wide[0], wide[1]
 
 
 def _evidence(r: Floats, c: Floats, coarse_r: Floats, coarse_c: Floats, numeric: Bools) -> Floats:
     """The p-values [5, d] of `TESTS`, nan where one does not apply."""
     tests = np.full((len(TESTS), len(r)), np.nan)
+    tests[3] = chi2(coarse_r, coarse_c)[1]
+    if numeric.all():
+        tests[0] = ks(r, c)[1]
+        (_, tests[1]), (_, tests[2]) = rank_tests(r, c)
+        return tests
     tests[0, numeric] = ks(r[numeric], c[numeric])[1]
     (_, tests[1, numeric]), (_, tests[2, numeric]) = rank_tests(r[numeric], c[numeric])
-    tests[3] = chi2(coarse_r, coarse_c)[1]
     tests[4, ~numeric] = rare(r[~numeric], c[~numeric])[1]
     return tests
 
@@ -186,9 +191,11 @@ def _missing(reference: Counts, current: Counts, cap: float) -> tuple[Floats, Fl
     """Per feature the p-value of the missing share's change, the change, and the share now."""
     lost = reference[:, -1].astype(np.float64), current[:, -1].astype(np.float64)
     total = reference.sum(1).astype(np.float64), current.sum(1).astype(np.float64)
+    share = ratio(lost[1], total[1])
+    if not (lost[0].any() or lost[1].any()):
+        return np.full(len(share), np.nan), np.zeros(len(share)), share
     scale = np.minimum(1.0, ratio(cap, total[1]))
     p = two_proportions(lost[0], total[0], lost[1] * scale, total[1] * scale)[1]
-    share = ratio(lost[1], total[1])
     return p, share - ratio(lost[0], total[0]), share
 
 

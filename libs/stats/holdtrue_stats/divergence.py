@@ -18,9 +18,13 @@ def psi(reference: Counts, current: Counts) -> Floats:
 
 def psi_adjusted(reference: Counts, current: Counts) -> Floats:
     """PSI less what sampling alone is expected to give: PSI - (k - 1)(1/n + 1/N), k = occupied bins."""
-    k = ((reference + current) > 0).sum(1)
-    noise = (k - 1) * (ratio(1, current.sum(1)) + ratio(1, reference.sum(1)))
-    return _known(reference, current, psi(reference, current) - noise)
+    return psi(reference, current) - psi_noise(reference, current)
+
+
+def psi_noise(reference: Counts, current: Counts) -> Floats:
+    """PSI that sampling alone is expected to give: (k - 1)(1/n + 1/N), k = occupied bins (Yurdakul 2018)."""
+    k = np.count_nonzero(reference + current, 1)
+    return (k - 1) * (ratio(1, current.sum(1)) + ratio(1, reference.sum(1)))
 
 
 def js(reference: Counts, current: Counts) -> Floats:

@@ -13,6 +13,7 @@ from holdtrue_stats.packing import PackingError, pack, unpack
 EXTREME = 0.999
 """Rows beyond this share of the reference's are outliers."""
 _HUGE = float(np.finfo(np.float32).max)
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 def tail_rank(edges: Edges, reference: Counts, x: ArrayLike) -> Floats:
@@ -107,7 +108,8 @@ def _residual(z: Floats, components: Floats) -> Floats:
 def _two_sided(cut: Float32s, share: Floats, x: Float32s) -> Floats:
     place = np.searchsorted(cut, x, side="right")
     low, high = (np.r_[-np.inf, cut, np.inf][place + end].astype(np.float64) for end in (0, 1))
-    single = ~np.isfinite(high - low) | (high <= np.nextafter(low.astype(np.float32), np.float32(np.inf)))
+    with np.errstate(invalid="ignore"):
+        single = ~(high - low > np.maximum(np.spacing(np.abs(low.astype(np.float32))), _TINY)) | np.isinf(high - low)
     inside = np.where(single, 0.5, np.clip((x - low) / np.where(single, 1.0, high - low), 0.0, 1.0))
     below = np.cumsum(share) - share
     return np.abs(2 * np.clip(below[place] + share[place] * inside, 0.0, 1.0) - 1)

@@ -30,7 +30,7 @@ def ks(reference: Counts, current: Counts) -> Test:
 
     D = max |F - G|, p = K(D (√m + .12 + .11/√m)), m = Nn/(N + n). With ties it errs on the side of silence.
     """
-    n, m = current.sum(1), reference.sum(1)
+    n, m = _rows(current), _rows(reference)
     apart = np.cumsum(ratio(reference, m[:, None]) - ratio(current, n[:, None]), 1)
     distance = np.abs(apart).max(1, initial=0.0)
     root = np.sqrt(ratio(n * m, n + m))
@@ -45,19 +45,20 @@ def chi2(reference: Counts, current: Counts) -> Test:
     Where even together they expect less than five, they join the fullest bin: see `rare` for what happens in them.
     """
     columns = reference + current
-    n, m = current.sum(1, keepdims=True), reference.sum(1, keepdims=True)
+    n, m = _rows(current), _rows(reference)
     total = n + m
-    expected = columns * ratio(np.minimum(n, m), total)
+    expected = columns * ratio(np.minimum(n, m), total)[:, None]
     sparse = expected < _LEAST_EXPECTED
-    enough = np.where(sparse, expected, 0).sum(1) >= _LEAST_EXPECTED
-    pooled_r, pooled_c = (_pool(side, sparse, expected, enough) for side in (reference, current))
-    pooled = pooled_r + pooled_c
-    apart = pooled_c - pooled * ratio(n, total)
+    c = _pooled(current, sparse, expected)
+    pooled = _pooled(columns, sparse, expected)
+    apart = c - pooled * ratio(n, total)[:, None]
     # both sides' (observed - expected)² / expected in one: their deviations are equal
-    statistic = np.nan_to_num(ratio(apart * apart, pooled)).sum(1) * ratio(total * total, n * m)[:, 0]
-    cells = (pooled > 0).sum(1)
+    terms = np.divide(apart * apart, pooled, out=np.zeros(pooled.shape), where=pooled > 0)
+    statistic = terms.sum(1) * ratio(total * total, n * m)
+    cells = np.count_nonzero(pooled, 1)
     p = chi2_sf(statistic, np.maximum(cells - 1, 1))
-    return np.where(cells > 1, statistic, np.nan), np.where(cells > 1, p, np.nan)
+    testable = (cells > 1) & (n > 0) & (m > 0)
+    return np.where(testable, statistic, np.nan), np.where(testable, p, np.nan)
 
 
 def rare(reference: Counts, current: Counts) -> Test:
@@ -99,11 +100,14 @@ def rank_tests(reference: Counts, current: Counts) -> tuple[Test, Test]:
     (Mielke & Berry 2007): with heavy ties a rare value's normal tail would be many times too light.
     """
     pooled = (reference + current).astype(np.float64)
-    total = pooled.sum(1, keepdims=True)
+    n, m = _rows(current), _rows(reference)
+    total = (n + m)[:, None]
     u = ratio(np.cumsum(pooled, 1) - pooled / 2, total)
+    testable = (n > 0) & (m > 0) & (np.count_nonzero(pooled, 1) > 1)
     scale = normal_quantile(np.clip(u, 1e-12, 1 - 1e-12)) ** 2
-    location, spread = (_linear_rank(reference, current, pooled, score) for score in (u, scale))
-    return location, spread
+    location, spread = (_linear_rank(current, pooled, score, n, m) for score in (u, scale))
+    z, p = np.where(testable, location, np.nan), np.where(testable, spread, np.nan)
+    return (z[0], z[1]), (p[0], p[1])
 
 
 def two_proportions(k1: ArrayLike, n1: ArrayLike, k2: ArrayLike, n2: ArrayLike) -> Test:
@@ -120,18 +124,17 @@ def two_proportions(k1: ArrayLike, n1: ArrayLike, k2: ArrayLike, n2: ArrayLike) 
     return z, _pearson3(z, skew)
 
 
-def _linear_rank(reference: Counts, current: Counts, pooled: Floats, score: Floats) -> Test:
-    n, m, total = current.sum(1), reference.sum(1), pooled.sum(1)
-    score = np.where(pooled > 0, score, 0.0)
-    apart = score - ratio((pooled * score).sum(1), total)[:, None]
-    squares = pooled * apart * apart
+def _linear_rank(current: Counts, pooled: Floats, score: Floats, n: Floats, m: Floats) -> Test:
+    total = n + m
+    apart = score - ratio(_dot(pooled, score), total)[:, None]
+    weighted = pooled * apart
     # moments of the sum of n scores drawn without replacement
-    variance = ratio(n * m * squares.sum(1), total * (total - 1))
-    third = ratio(n * m * (m - n) * (squares * apart).sum(1), total * (total - 1) * (total - 2))
+    variance = ratio(n * m * _dot(weighted, apart), total * (total - 1))
+    third = ratio(n * m * (m - n) * _dot(weighted * apart, apart), total * (total - 1) * (total - 2))
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = (current * apart).sum(1) / np.sqrt(variance)
+        z = _dot(current, apart) / np.sqrt(variance)
         skew = third / variance**1.5
-    return _testable(reference, current, z, _pearson3(z, skew))
+    return z, _pearson3(z, skew)
 
 
 def _pearson3(z: Floats, skew: Floats) -> Floats:
@@ -146,13 +149,23 @@ def _pearson3(z: Floats, skew: Floats) -> Floats:
     return np.where(skewed, np.minimum(1.0, 2 * np.minimum(lower, upper)), p)
 
 
-def _pool(side: Counts, sparse: Bools, expected: Floats, enough: Bools) -> Floats:
+def _pooled(side: Counts, sparse: Bools, expected: Floats) -> Floats:
     """Move sparse bins into an extra one, or into the fullest bin where together they are still sparse."""
-    rest = np.where(sparse, side, 0).sum(1)
-    kept = np.where(sparse, 0.0, side)
-    rows = np.arange(len(side))
-    kept[rows, np.argmax(expected, 1)] += np.where(enough, 0.0, rest)
-    return np.c_[kept, np.where(enough, rest, 0.0)]
+    rest, enough = np.where(sparse, side, 0.0).sum(1), np.where(sparse, expected, 0.0).sum(1) >= _LEAST_EXPECTED
+    kept = np.zeros((len(side), side.shape[1] + 1))
+    kept[:, :-1] = np.where(sparse, 0.0, side)
+    kept[np.arange(len(side)), np.where(enough, -1, np.argmax(expected, 1))] += rest
+    return kept
+
+
+def _rows(counts: Counts) -> Floats:
+    """Rows of each feature; as real numbers, because products of them exceed 64 bits."""
+    return counts.sum(1).astype(np.float64)
+
+
+def _dot(a: Counts, b: Floats) -> Floats:
+    """Row by row."""
+    return np.asarray(np.einsum("ij,ij->i", a, b), np.float64)
 
 
 def _testable(reference: Counts, current: Counts, statistic: Floats, p: Floats) -> Test:
