@@ -10,6 +10,7 @@ from pathlib import Path
 from holdtrue.cli.exits import Exit
 
 from holdtrue_local import control
+from holdtrue_local.processes import is_alive
 
 from .common import chosen, fail
 
@@ -33,7 +34,7 @@ def down(*, data: Path | None = None, timeout: float = 90.0) -> None:
         return
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + timeout
-    while control.running(folder) == pid:
+    while is_alive(pid):
         if time.monotonic() > deadline:
             fail(f"pid {pid} still runs after {timeout:g} s; see `holdtrue logs`", Exit.TIMEOUT)
         time.sleep(_POLL_SECONDS)
