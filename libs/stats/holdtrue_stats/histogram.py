@@ -107,7 +107,7 @@ def quantile(counts: Counts, edges: Edges, q: float) -> Floats:
     return found
 
 
-def interpolate(counts: Counts, cuts: ArrayLike, q: float) -> float:
+def interpolate(counts: ArrayLike, cuts: ArrayLike, q: float) -> float:
     """Return the quantile q of values counted in bins, linear inside a bin; nan without counts or for q outside [0, 1].
 
     counts [b]; cuts [b + 1] ascending, bin i holds cuts[i] <= x < cuts[i + 1]. Of a bin with an infinite end the other

@@ -52,7 +52,7 @@ def rmse(reg: Ints, scale: float, level: float = 0.95) -> Estimate:
         return seen
     value = math.sqrt(squares / n)
     if value == 0:
-        return Estimate(0.0, 0.0, 0.0, n)
+        return _times(Estimate(0.0, 0.0, 0.0, n), scale)
     half = z_value(level) * math.sqrt((_kurtosis(absolute / n / value) - 1) / n) / 2
     return _times(Estimate(value, value * math.exp(-half), value * math.exp(half), n), scale, least=0.0)
 
@@ -85,5 +85,5 @@ def _times(seen: Estimate, scale: float, least: float = -math.inf) -> Estimate:
     """From scales to the unit of y."""
     if not (math.isfinite(scale) and scale > 0):
         return invalid(seen.n, f"{scale:g} is no scale")
-    lower, upper = max(least, seen.lower * scale), seen.upper * scale
-    return replace(seen, value=seen.value * scale, lower=lower, upper=upper)
+    value, lower, upper = (v * scale for v in (seen.value, seen.lower, seen.upper))
+    return replace(seen, value=value, lower=least if lower < least else lower, upper=upper)
