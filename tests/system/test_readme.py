@@ -16,9 +16,10 @@ pytestmark = [pytest.mark.serial, pytest.mark.timeout(SECONDS)]
 
 
 def blocks() -> list[tuple[str, str]]:
-    """All (language, text) of the README but the one that shows the demo, which has a test of its own."""
+    """All (language, text) of the README but those that have a test of their own: the demo and tritonclient."""
     text = (ROOT / "README.md").read_text()
-    return [(kind, body) for kind, body in BLOCK.findall(text) if "./holdtrue demo" not in body]
+    elsewhere = re.compile(r"\./holdtrue demo|tritonclient")
+    return [(kind, body) for kind, body in BLOCK.findall(text) if not elsewhere.search(body)]
 
 
 @pytest.fixture(autouse=True)

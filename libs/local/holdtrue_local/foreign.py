@@ -32,7 +32,13 @@ def missing(name: str) -> str:
 
 def ask(name: str, task: str, inputs: Path) -> dict[str, Any]:
     """Run tests/foreign/NAME.py in its environment on a file of inputs, and return what it answers."""
-    command = [_python(name), str(FOREIGN / f"{name}.py"), task, str(inputs)]
+    command = [
+        interpreter(name),
+        "-P",
+        str(FOREIGN / f"{name}.py"),
+        task,
+        str(inputs),
+    ]  # -P: it must not hide a package
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | _QUIET
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=600)
     if done.returncode != 0:
@@ -44,7 +50,7 @@ def install(name: str) -> None:
     """Make the environment from its lock. Raises InstallError."""
     uv, folder = find_uv(ROOT), _folder(name)
     run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
-    run([uv, "pip", "sync", "--quiet", "--python", _python(name), "--require-hashes", str(_lock(name))])
+    run([uv, "pip", "sync", "--quiet", "--python", interpreter(name), "--require-hashes", str(_lock(name))])
     (folder / "installed").write_text(_lock(name).read_text())
 
 
@@ -56,7 +62,8 @@ def _lock(name: str) -> Path:
     return FOREIGN / f"{name}.lock"
 
 
-def _python(name: str) -> str:
+def interpreter(name: str) -> str:
+    """The environment's Python."""
     return str(_folder(name) / "bin" / "python")
 
 
