@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from holdtrue_stats.histogram import interpolate
 from holdtrue_stats.result import Estimate, Status
 from holdtrue_stats.sequential import LEAST_ROWS, Sums, compare_means, rows_needed
 
@@ -128,12 +129,8 @@ def bin_start(i: int) -> float:
 
 
 def _quantile_bin(counts: tuple[int, ...]) -> int:
-    beyond, tail = 0, _TAIL * sum(counts)
-    for i in range(LATENCY_BINS - 1, -1, -1):
-        beyond += counts[i]
-        if beyond > tail:
-            return i
-    return 0
+    place = interpolate(counts, range(LATENCY_BINS + 1), 1 - _TAIL)
+    return 0 if math.isnan(place) else max(0, math.ceil(place) - 1)
 
 
 def _precision(champion: Tally, challenger: Tally, margin: float) -> tuple[Check, Check]:

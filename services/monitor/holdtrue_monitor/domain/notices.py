@@ -1,6 +1,5 @@
 """The alert as people and programs read it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,7 @@ from holdtrue_contracts.monitor.v1.alerts_pb2 import (
     Cause,
     RetrainEvidence,
 )
+from holdtrue_stats.cause import rank
 
 from holdtrue_monitor.domain.alerts import Change, Memory
 from holdtrue_monitor.domain.readings import DRIFT_FEATURE, DRIFT_SCORE, ESTIMATED, QUALITY, REALISED, Reading
@@ -104,16 +104,15 @@ def evidence(kind: str, around: Surroundings) -> RetrainEvidence:
 
 def causes(around: Surroundings) -> Sequence[Cause]:
     """Return the columns that drifted, by adjusted PSI times importance; weights sum to 1."""
-    weight = {name: max(0.0, psi) * around.importances.get(name, 0.0) for name, psi in around.drifted.items()}
-    total = math.fsum(weight.values()) or 1.0
-    ranked = sorted(around.drifted, key=lambda name: -weight[name])[:_MOST_CAUSES]
+    names = list(around.drifted)
+    ranked = rank(list(around.drifted.values()), [around.importances.get(name, 0.0) for name in names])
     return [
         Cause(
-            subject=f"feature {name}",
-            explanation=f"PSI {around.drifted[name]:.3f}, importance {around.importances.get(name, 0.0):.2f}",
-            weight=weight[name] / total,
+            subject=f"feature {names[one.feature]}",
+            explanation=f"PSI {one.effect:.3f}, importance {one.importance:.2f}",
+            weight=one.weight,
         )
-        for name in ranked
+        for one in ranked[:_MOST_CAUSES]
     ]
 
 
