@@ -40,6 +40,7 @@ from holdtrue_stats.divergence import (
     linf as linf,
     psi as psi,
     psi_adjusted as psi_adjusted,
+    psi_noise as psi_noise,
     tvd as tvd,
     wasserstein as wasserstein,
 )
