@@ -32,7 +32,9 @@ def judged(reference: np.ndarray, window: np.ndarray, kinds: list[Kind] | None =
 # ---- the tests behind the rule ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("k1", "n1", "k2", "n2"), [(20, 10_000, 9, 1000), (5, 10_000, 4, 1000), (40, 10_000, 15, 1000)])
+@pytest.mark.parametrize(
+    ("k1", "n1", "k2", "n2"), [(20, 10_000, 9, 1000), (5, 10_000, 4, 1000), (40, 10_000, 15, 1000)]
+)
 def test_p_values_of_rare_values_are_near_fishers_exact_ones(k1: int, n1: int, k2: int, n2: int) -> None:
     """Exact up to the weight of the observed value itself, of which a discrete test counts all or half."""
     values = stats.hypergeom(n1 + n2, k1 + k2, n2)

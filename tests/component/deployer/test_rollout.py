@@ -249,7 +249,10 @@ async def test_wrong_orders_say_what_is_wrong(platform: Platform) -> None:
         (stub.CreateDeployment(CreateDeploymentRequest(model_id=MODEL, model_name="a b"), metadata=PERSON), "name"),
         (stub.CreateDeployment(CreateDeploymentRequest(model_name="x"), metadata=PERSON), "model_id"),
         (stub.UpdatePolicy(UpdatePolicyRequest(deployment=NAME, policy=policy), metadata=PERSON), "policy.steps"),
-        (stub.StartRollout(StartRolloutRequest(deployment="x", model_version=1), metadata=PERSON), "there is no deployment"),
+        (
+            stub.StartRollout(StartRolloutRequest(deployment="x", model_version=1), metadata=PERSON),
+            "there is no deployment",
+        ),
         (stub.StartRollout(StartRolloutRequest(deployment=NAME), metadata=PERSON), "model_version"),
         (stub.StartRollout(StartRolloutRequest(deployment=NAME, model_version=9), metadata=PERSON), "version 9"),
         (stub.ListRollouts(ListRolloutsRequest(deployment=NAME, page_size=501), metadata=PERSON), "page_size"),
