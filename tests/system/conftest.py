@@ -84,7 +84,7 @@ class Running:
             time.sleep(_POLL_SECONDS)
 
     def _program(self, name: str) -> Program:
-        status = control.status(self.data)
+        status = control.status(self.data, _BACK_SECONDS)
         assert status is not None, "the supervisor is gone"
         return next(program for program in status["programs"] if program["name"] == name)
 
@@ -118,7 +118,7 @@ def platform(home: dict[str, str]) -> Iterator[Running]:
 def _ready(up: subprocess.Popen[bytes], data: Path) -> dict[str, Any]:
     """Wait until everything is started."""
     while True:
-        status = control.status(data)
+        status = control.status(data, _BACK_SECONDS)
         if status and status["state"] == "ready":
             return status
         assert up.poll() is None, (data / "up.log").read_text()
