@@ -108,7 +108,7 @@ def smoothed(p: Floats, blocks: Ints, m: Floats, rows: Floats) -> Floats:
     each block. Without the ½ blocks of pure 0 or 1 would have no variance. nan where there are no rows.
     """
     value = ratio(np.bincount(blocks, rows * p, len(m)), np.bincount(blocks, rows, len(m)))
-    return (m * value + 0.5) / (m + 1)
+    return (m * value[: len(m)] + 0.5) / (m + 1)  # an empty map has no block, though its bins name one
 
 
 def block_variance(p: Floats, blocks: Ints, m: Floats, rows: Floats) -> Floats:

@@ -95,7 +95,7 @@ def binary(labelled: ArrayLike) -> Confusion:
 def one_versus_rest(labelled: ArrayLike) -> tuple[Confusion, ...]:
     """Return the confusion of each class k against all others, from `labelled` [K, K] or [K, K, s] as in `binary`."""
     counts = np.asarray(labelled, np.float64)
-    cells = counts.reshape(*counts.shape[:2], -1).sum(2)
+    cells = counts.sum(tuple(range(2, counts.ndim)))
     hit, flagged, true, n = np.diag(cells), cells.sum(1), cells.sum(0), cells.sum()
     columns = hit, flagged - hit, true - hit, n - flagged - true + hit
     return tuple(Confusion(*map(float, row)) for row in zip(*columns, strict=True))

@@ -58,8 +58,8 @@ def wasserstein(reference: Counts, current: Counts, reference_sum: Floats, curre
     p, q = _shares(reference), _shares(current)
     here, there = ratio(reference_sum, reference), ratio(current_sum, current)  # nan where a side's bin is empty
     first = np.where(here <= there, p, -q)  # of the two means of a bin the lower one comes first
-    mass = np.stack([first, p - q - first], 2).reshape(len(p), -1)
-    place = np.stack([np.fmin(here, there), np.fmax(here, there)], 2).reshape(len(p), -1)
+    mass = np.stack([first, p - q - first], 2).reshape(len(p), 2 * p.shape[1])
+    place = np.stack([np.fmin(here, there), np.fmax(here, there)], 2).reshape(mass.shape)
     place = np.maximum.accumulate(np.where(np.isnan(place), -np.inf, place), 1)
     with np.errstate(invalid="ignore"):
         gap = np.diff(place, axis=1)

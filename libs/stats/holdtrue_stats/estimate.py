@@ -24,6 +24,7 @@ LEAST_PPI = 50
 """Labelled rows that prediction-powered inference needs."""
 DRAWS = 400
 """Maps drawn for the variance of an estimated AUC."""
+_MOST_LABELS = 1e9  # a block of more has no error that could be drawn
 
 
 def cbpe(score: Counts, p: Floats) -> Confusion:
@@ -45,7 +46,7 @@ def cbpe_variance(gradient: Floats, p: Floats, blocks: Ints, m: Floats, count: C
     """
     rows = np.ones(len(p)) if count is None else np.asarray(count, np.float64)
     outcome = float((rows * gradient**2 * p * (1 - p)).sum())
-    slope = np.bincount(blocks, rows * gradient, len(m))
+    slope = np.bincount(blocks, rows * gradient, len(m))[: len(m)]
     return outcome + float(slope**2 @ block_variance(p, blocks, m, rows))
 
 
@@ -156,8 +157,8 @@ def _auc(rows: Floats, table: Table, level: float, draws: int, seed: int) -> Est
 
 def _drawn_aucs(rows: Floats, p: Floats, table: Table, draws: int, seed: int) -> Floats:
     """The AUC under maps whose blocks' labels are drawn anew: [draws]."""
-    m = np.maximum(1, np.round(table.labels)).astype(np.int64)
-    value = np.nan_to_num(smoothed(p, table.blocks, table.labels, rows))
+    m = np.clip(np.round(table.labels), 1, _MOST_LABELS).astype(np.int64)
+    value = np.clip(np.nan_to_num(smoothed(p, table.blocks, table.labels, rows)), 0.0, 1.0)
     off = np.random.default_rng(seed).binomial(m, value, (draws, len(m))) / m - value
     drawn = np.clip(p + off[:, table.blocks], 0.0, 1.0)
     pos, neg = rows * drawn, rows * (1 - drawn)

@@ -109,8 +109,9 @@ def _two_sided(cut: Float32s, share: Floats, x: Float32s) -> Floats:
     place = np.searchsorted(cut, x, side="right")
     low, high = (np.r_[-np.inf, cut, np.inf][place + end].astype(np.float64) for end in (0, 1))
     with np.errstate(invalid="ignore"):
-        single = ~(high - low > np.maximum(np.spacing(np.abs(low.astype(np.float32))), _TINY)) | np.isinf(high - low)
-    inside = np.where(single, 0.5, np.clip((x - low) / np.where(single, 1.0, high - low), 0.0, 1.0))
+        width = high - low  # nan and inf where an end is infinite
+        single = ~(width > np.maximum(np.spacing(np.abs(low.astype(np.float32))), _TINY)) | np.isinf(width)
+        inside = np.where(single, 0.5, np.clip((x - low) / np.where(single, 1.0, width), 0.0, 1.0))
     below = np.cumsum(share) - share
     return np.abs(2 * np.clip(below[place] + share[place] * inside, 0.0, 1.0) - 1)
 

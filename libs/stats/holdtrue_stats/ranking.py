@@ -49,7 +49,7 @@ def auc(pos: Counts, neg: Counts, level: float = 0.95) -> Estimate:
     if problem is not None:
         return problem
     beaten, beating = _beaten(q), _beaten(p[::-1])[::-1]
-    value = float(p @ beaten) / (positives * negatives)
+    value = float(p @ (beaten / negatives)) / positives
     variance = _spread(p, beaten / negatives, value) / positives + _spread(q, beating / positives, value) / negatives
     return _bounded(value, variance, positives + negatives, min(positives, negatives), level)
 
@@ -63,8 +63,8 @@ def auc_gradient(pos: Floats, neg: Floats) -> Floats:
     if not (positives > 0 and negatives > 0):
         return np.full(len(pos), np.nan)
     beaten, beating = _beaten(neg), _beaten(pos[::-1])[::-1]
-    value = float(pos @ beaten) / (positives * negatives)
-    return (beaten - beating) / (positives * negatives) - value * (1 / positives - 1 / negatives)
+    value = float(pos @ (beaten / negatives)) / positives
+    return (beaten - beating) / negatives / positives - value * (1 / positives - 1 / negatives)
 
 
 def average_precision(pos: Counts, neg: Counts, level: float = 0.95) -> Estimate:
@@ -84,7 +84,7 @@ def average_precision(pos: Counts, neg: Counts, level: float = 0.95) -> Estimate
     value = float(p @ at) / positives
     more_neg = -np.cumsum((loss * at)[::-1])[::-1]  # each threshold at or below a bin counts its rows as flagged
     more_pos = at - value + np.cumsum((loss * (1 - at))[::-1])[::-1]
-    variance = float(p @ more_pos**2 + q @ more_neg**2) / positives**2
+    variance = float(p @ more_pos**2 + q @ more_neg**2) / positives / positives
     return _bounded(value, variance, positives + negatives, positives, level)
 
 
@@ -119,6 +119,8 @@ def _spread(counts: Floats, value: Floats, mean: float) -> float:
 
 def _bounded(value: float, variance: float, n: float, smaller: float, level: float) -> Estimate:
     """Interval on the logit; at 0 and 1, where that has no variance, Wilson's on the smaller class."""
+    if not (math.isfinite(value) and math.isfinite(variance)):
+        return invalid(n, "the counts are too large")
     slope = value * (1 - value)
     if not (slope > 0 and variance > 0):
         seen = wilson(value * smaller, smaller, level)

@@ -86,4 +86,4 @@ def _times(seen: Estimate, scale: float, least: float = -math.inf) -> Estimate:
     if not (math.isfinite(scale) and scale > 0):
         return invalid(seen.n, f"{scale:g} is no scale")
     value, lower, upper = (v * scale for v in (seen.value, seen.lower, seen.upper))
-    return replace(seen, value=value, lower=least if lower < least else lower, upper=upper)
+    return replace(seen, value=value, lower=max(lower, least), upper=upper)  # lower first: nan stays nan

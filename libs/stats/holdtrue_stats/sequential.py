@@ -32,6 +32,7 @@ LEAST_ROWS = 20
 """Rows of a group before normal theory is trusted."""
 _PRIOR_ROWS = 8.0
 _MOST_ROWS = 1e12  # beyond, differences of log-gamma lose their digits; more rows are counted as so many
+_LEAST_VARIANCE = 1e-300
 _STEPS = 60  # halvings of a bisection: 1e-18 of its range
 
 
@@ -86,8 +87,8 @@ def compare_means(a: Sums, b: Sums, resolution: float, alpha: float = 0.05, extr
         missing = math.ceil(LEAST_ROWS - smaller) if smaller >= 0 else LEAST_ROWS
         return insufficient(smaller, missing, f"fewer than {LEAST_ROWS} rows in a group")
     d, variance = b.mean - a.mean, a.variance / a.n + b.variance / b.n
-    if not (math.isfinite(d) and variance > 0):
-        return invalid(smaller, "the sums are not finite")
+    if not (math.isfinite(d) and _LEAST_VARIANCE < variance < math.inf):
+        return invalid(smaller, "the sums are too large to compare")
     half = half_width(variance, resolution, alpha) + z_value(1 - alpha) * math.sqrt(max(0.0, extra_variance))
     return Estimate(d, d - half, d + half, smaller)
 
@@ -193,7 +194,7 @@ def _log_mixture(k: float, n: float, p: float, c: float) -> float:
         return math.inf if (k > 0 if p <= 0 else k < n) else 0.0
     a, b = c * p, c * (1 - p)
     prior = math.lgamma(a) + math.lgamma(b) - math.lgamma(c)
-    after = math.lgamma(a + k) + math.lgamma(b + n - k) - math.lgamma(c + n)
+    after = math.lgamma(a + k) + math.lgamma(b + (n - k)) - math.lgamma(c + n)
     return after - prior - k * math.log(p) - (n - k) * math.log1p(-p)
 
 

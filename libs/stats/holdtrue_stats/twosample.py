@@ -169,7 +169,8 @@ def _pooled(side: Counts, sparse: Bools, expected: Floats) -> Floats:
     rest, enough = np.where(sparse, side, 0.0).sum(1), np.where(sparse, expected, 0.0).sum(1) >= _LEAST_EXPECTED
     kept = np.zeros((len(side), side.shape[1] + 1))
     kept[:, :-1] = np.where(sparse, 0.0, side)
-    kept[np.arange(len(side)), np.where(enough, -1, np.argmax(expected, 1))] += rest
+    fullest = np.argmax(expected, 1) if expected.shape[1] else -1
+    kept[np.arange(len(side)), np.where(enough, -1, fullest)] += rest
     return kept
 
 
