@@ -34,7 +34,8 @@ class Cancer:
 
 @pytest.fixture(scope="session")
 def cancer() -> Cancer:
-    x, y = load_breast_cancer(return_X_y=True)
+    data: Any = load_breast_cancer()
+    x, y = data.data, data.target
     columns = tuple(Column(name=f"column {i}") for i in range(x.shape[1]))
     x32 = x.astype(np.float32)
     return Cancer(x32[:400], y[:400] == 1, x32[400:], y[400:] == 1, Signature.binary(columns, (0, 1), 0.5))

@@ -42,11 +42,11 @@ from holdtrue_contracts.deployer.v1.rollouts_pb2 import (
 from holdtrue_contracts.deployer.v1.rollouts_pb2 import Rollout as RolloutMessage
 from holdtrue_core.rpc import timestamp
 from holdtrue_stats.interval import z_value
-from holdtrue_stats.sequential import Sums
+from holdtrue_stats.sequential import NOTHING, Sums
 
 from holdtrue_deployer.domain.checks import Check, Outcome
 from holdtrue_deployer.domain.deployment import Artifact, Deployment
-from holdtrue_deployer.domain.evidence import LATENCY_BINS, NOTHING, Estimated, Figures, Window
+from holdtrue_deployer.domain.evidence import LATENCY_BINS, Estimated, Figures, Window
 from holdtrue_deployer.domain.policy import Policy
 from holdtrue_deployer.domain.rollout import Change, Rollout, State
 
