@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from holdtrue_stats.arrays import kolmogorov
-from holdtrue_stats.decision import drift
+from holdtrue_stats.decision import DriftResult, drift
 from holdtrue_stats.histogram import Edges, State, fold, freeze, groups, rebin
 from holdtrue_stats.multiple import bh, cauchy
 from holdtrue_stats.twosample import chi2, ks
@@ -52,7 +52,8 @@ class Data:
 
 def _levels(shares: Floats, z: Floats) -> Floats:
     """Cut latent normals into levels of these shares."""
-    return np.searchsorted(np.cumsum(shares)[:-1], ndtr(z), side="right").astype(np.float64)
+    uniform: Floats = ndtr(z)
+    return np.searchsorted(np.cumsum(shares)[:-1], uniform, side="right").astype(np.float64)
 
 
 def _even(k: int) -> Floats:
@@ -157,11 +158,12 @@ def _repeat(job: tuple[str, int, tuple[int, int], int]) -> Tally:
 def _once(data: Data, rng: np.random.Generator, windows: int) -> Tally:
     """One reference: a clean window, the same with feature 0 altered in two ways, and further clean windows."""
     x = _rows(data, rng, _latent(data, rng, REFERENCE))
-    edges = freeze(x, kinds=[data.kind] * FEATURES)
+    kinds: list[Kind] = [data.kind] * FEATURES
+    edges = freeze(x, kinds=kinds)
     reference = _hist(edges, x)
     z = _latent(data, rng, WINDOW)
     clean = _hist(edges, _rows(data, rng, z))
-    tally, results = Tally(runs=1), {}
+    tally, results = Tally(runs=1), dict[str, DriftResult]()
     for what, (shift, scale) in ALTERED.items():
         current = clean.copy()
         if what != "none":
@@ -197,8 +199,14 @@ def _hist(edges: Edges, x: Floats, bins: int = 0) -> np.ndarray:
 
 
 def _first(edges: Edges) -> Edges:
-    parts = (edges.edges, edges.counts, edges.center, edges.inv_scale)
-    return Edges(*(part[:1].copy() for part in parts), edges.kinds[:1])
+    return replace(
+        edges,
+        edges=edges.edges[:1].copy(),
+        counts=edges.counts[:1].copy(),
+        center=edges.center[:1].copy(),
+        inv_scale=edges.inv_scale[:1].copy(),
+        kinds=edges.kinds[:1],
+    )
 
 
 def _row(name: str, t: Tally) -> str:
@@ -267,6 +275,7 @@ def _both(r: Floats, c: Floats) -> Floats:
     return cauchy(np.stack([ks(r, c)[1], _chi2_p(r, c)]), c.sum(1))
 
 
+NUMERIC: list[Kind] = ["numeric"] * FEATURES
 RULES: dict[str, Callable[[Floats, Floats, Floats, Floats], Bools]] = {
     "NannyML: JS > mean + 3 std of 10 chunks": _chunked_js,
     "Evidently-like: KS p < .05": lambda x, w, _r, _c: _ks_exact(x, w) < 0.05,
@@ -274,9 +283,7 @@ RULES: dict[str, Callable[[Floats, Floats, Floats, Floats], Bools]] = {
     "BH .01: KS": lambda _x, _w, r, c: bh(ks(r, c)[1], 0.01),
     "BH .01: χ² on 16 bins": lambda _x, _w, r, c: bh(_chi2_p(r, c), 0.01),
     "BH .01: Cauchy(KS, χ²)": lambda _x, _w, r, c: bh(_both(r, c), 0.01),
-    "ours": lambda _x, _w, r, c: (
-        drift(np.c_[r, np.zeros(FEATURES)], np.c_[c, np.zeros(FEATURES)], ["numeric"] * FEATURES).drifted
-    ),
+    "ours": lambda _x, _w, r, c: drift(np.c_[r, np.zeros(FEATURES)], np.c_[c, np.zeros(FEATURES)], NUMERIC).drifted,
 }
 
 if __name__ == "__main__":

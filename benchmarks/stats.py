@@ -138,7 +138,7 @@ def _batches(x: Float32s) -> Iterator[Float32s]:
 def _ask(task: str, **inputs: NDArray[Any]) -> dict[str, Any]:
     with TemporaryDirectory(prefix="holdtrue-bench-") as folder:
         path = Path(folder) / "inputs.npz"
-        np.savez(path, **inputs)
+        np.savez(path, allow_pickle=False, **inputs)
         return foreign.ask("peers", task, path)
 
 

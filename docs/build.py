@@ -206,10 +206,10 @@ def gate(axes: Any) -> None:
 def outliers(axes: Any) -> None:
     """Rows off the plane of the reference."""
     g = np.random.default_rng(4)
-    x = g.normal(0, 1, (1500, 1)) + g.normal(0, 0.15, (1500, 2))
+    x = g.normal(0, 1, (400, 1)) + g.normal(0, 0.15, (400, 2))
     odd = np.array([[1.2, -0.4], [-0.8, 0.9], [0.3, 1.4]])
     basis = pca_fit(x)
-    axes.plot(*x.T, ".", ms=2, color=INK, alpha=0.5, label="reference")
+    axes.plot(*x.T, ".", ms=3, color=INK, alpha=0.5, label="reference")
     for row, residual in zip(odd, pca_residual(basis, odd), strict=True):
         axes.plot(*row, "o", color=RED if residual > basis.limit else GREEN)
         axes.text(row[0] + 0.12, row[1], f"{residual / basis.limit:.1f} × limit", fontsize=8, color=RED)

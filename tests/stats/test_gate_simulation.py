@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ def auc(drop: float) -> float:
 def drop_for(measure: str, loss: float) -> float:
     """The drop at which the candidate is truly worse by `loss`."""
     truth = {"precision": precision, "auc": auc}[measure]
-    return float(brentq(lambda drop: truth(0) - truth(drop) - loss, 0, 0.7))
+    root: Any = brentq(lambda drop: truth(0) - truth(drop) - loss, 0, 0.7)  # pyright: ignore[reportUnknownLambdaType]
+    return float(root)
 
 
 def judged(n: int, drop: float, margins: dict[str, float], repeats: int, seed: int = 7) -> Counter[tuple[str, str]]:

@@ -75,7 +75,7 @@ class DriftResult:
         made = np.flatnonzero(~np.isnan(self.tests[:, feature]))
         if not len(made):
             return "no test can be made: no rows, or a single value"
-        strongest = TESTS[made[np.argmin(self.tests[made, feature])]]
+        strongest = TESTS[int(made[np.argmin(self.tests[made, feature])])]
         effect = f"adjusted PSI {self.psi_adjusted[feature]:.3f}"
         return f"{self.severity(feature)}: {effect}, p = {self.p[feature]:.1e}, strongest in {strongest}"
 

@@ -89,7 +89,8 @@ def _reflected(value: float, draws: Floats, n: int) -> Bounds:
 def _bins(p: Floats) -> Ints:
     """The bin of each row [..., n] by rank: 15 of equal mass."""
     place = np.empty(p.shape, np.int64)
-    np.put_along_axis(place, np.argsort(p, axis=-1, kind="stable"), np.arange(p.shape[-1]) * BINS // p.shape[-1], -1)
+    rows: int = p.shape[-1]
+    np.put_along_axis(place, np.argsort(p, axis=-1, kind="stable"), np.arange(rows) * BINS // rows, -1)
     return place
 
 
