@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from holdtrue_stats import divergence, regression
-from holdtrue_stats.arrays import Floats
+from holdtrue_stats.arrays import Floats, Ints
 from holdtrue_stats.cause import rank
 from holdtrue_stats.fairness import Rate, gaps
 from holdtrue_stats.histogram import Edges, State, fold, freeze, interpolate, quantile, sums
@@ -79,7 +79,7 @@ def test_sums_are_those_of_the_values_in_each_bin() -> None:
     edges = freeze(x)
     place = np.searchsorted(edges.edges[0, : edges.counts[0]], x[:, 0], side="right")
     exact = np.bincount(place, x[:, 0].astype(float), edges.bins)
-    assert sums(edges, counted(edges, x))[0] == pytest.approx(exact, abs=0.05)
+    assert sums(edges, counted(edges, x.astype(float)))[0] == pytest.approx(exact, abs=0.05)
 
 
 def test_tail_ranks_are_those_of_the_reference() -> None:
@@ -130,6 +130,18 @@ def test_a_basis_survives_its_bytes() -> None:
         Basis.from_bytes(pack("basis", {"other": np.zeros(3)}))
 
 
+def _selected(c: Ints) -> tuple[int, int]:
+    return c[1].sum(), c.sum()
+
+
+def _true_positives(c: Ints) -> tuple[int, int]:
+    return c[1, 1], c[:, 1].sum()
+
+
+def _false_positives(c: Ints) -> tuple[int, int]:
+    return c[1, 0], c[:, 0].sum()
+
+
 def test_gaps_are_newcombes_against_all_others() -> None:
     labelled = rng.integers(60, 400, (3, 2, 2, 4))
     found = {(gap.group, gap.rate): gap for gap in gaps(labelled)}
@@ -137,9 +149,9 @@ def test_gaps_are_newcombes_against_all_others() -> None:
     for group in range(3):
         own, rest = labelled[group].sum(2), labelled.sum(0).sum(2) - labelled[group].sum(2)
         for rate, part in (
-            (Rate.SELECTION, lambda c: (c[1].sum(), c.sum())),
-            (Rate.TPR, lambda c: (c[1, 1], c[:, 1].sum())),
-            (Rate.FPR, lambda c: (c[1, 0], c[:, 0].sum())),
+            (Rate.SELECTION, _selected),
+            (Rate.TPR, _true_positives),
+            (Rate.FPR, _false_positives),
         ):
             (k1, n1), (k2, n2), gap = part(own), part(rest), found[group, rate]
             exact = newcombe(float(k1), float(n1), float(k2), float(n2))

@@ -83,17 +83,17 @@ def test_intervals_cover(n: int, shift: float, base: float, runs: int) -> None:
 
 
 def test_perfect_scores_have_an_interval_too() -> None:
-    seen = ranking.auc([0, 0, 30], [50, 20, 0])
+    seen = ranking.auc(np.array([0, 0, 30]), np.array([50, 20, 0]))
     assert (seen.value, seen.upper) == (1.0, 1.0)
     assert 0.8 < seen.lower < 0.95
 
 
 def test_one_class_is_insufficient_and_says_which_is_missing() -> None:
-    assert ranking.auc([0, 0], [3, 4]).reason == "no positives"
-    assert ranking.auc([3, 4], [0, 0]).reason == "no negatives"
-    assert ranking.average_precision([0, 0], [3, 4]).status is Status.INSUFFICIENT
-    assert ranking.average_precision([3, 4], [0, 0]).value == 1.0
-    assert ranking.auc([np.inf, 1], [1, 1]).status is Status.INVALID
+    assert ranking.auc(np.array([0, 0]), np.array([3, 4])).reason == "no positives"
+    assert ranking.auc(np.array([3, 4]), np.array([0, 0])).reason == "no negatives"
+    assert ranking.average_precision(np.array([0, 0]), np.array([3, 4])).status is Status.INSUFFICIENT
+    assert ranking.average_precision(np.array([3, 4]), np.array([0, 0])).value == 1.0
+    assert ranking.auc(np.array([np.inf, 1]), np.array([1, 1])).status is Status.INVALID
     assert np.isnan(ranking.auc_gradient(np.zeros(2), np.ones(2))).all()
 
 

@@ -52,7 +52,7 @@ ALLOWED = {40: 0.125, 400: 0.065}
 @many
 def test_rates_are_held_at_all_looks(rate: float, runs: int) -> None:
     def path(g: np.random.Generator) -> list[Estimate]:
-        k = looked_at(g.random(LOOKS * ROWS) < rate)
+        k = looked_at((g.random(LOOKS * ROWS) < rate).astype(float))
         return [rate_cs(v, ROWS * (i + 1)) for i, v in enumerate(k.tolist()) if i < 50 or i % 10 == 0]
 
     assert left(runs, rate, path) <= ALLOWED[runs]
@@ -62,7 +62,7 @@ def test_rates_are_held_at_all_looks(rate: float, runs: int) -> None:
 @many
 def test_differences_of_rates_are_held_at_all_looks(rate: float, runs: int) -> None:
     def path(g: np.random.Generator) -> list[Estimate]:
-        a, b = (looked_at(g.random(LOOKS * n) < rate).tolist() for n in (ROWS, 2))
+        a, b = (looked_at((g.random(LOOKS * n) < rate).astype(float)).tolist() for n in (ROWS, 2))
         every = zip(a, b, strict=True)
         return [
             compare_means(Sums.of_rate(x, ROWS * i), Sums.of_rate(y, 2 * i), 0.05) for i, (x, y) in enumerate(every, 1)
@@ -152,7 +152,7 @@ def test_differences_of_independent_rates_and_their_widths() -> None:
     fixed, sure, exact = (
         newcombe(880, 1000, 880, 1000),
         *(
-            compare_means(*[Sums.of_rate(880, 1000)] * 2, 0.05),
+            compare_means(Sums.of_rate(880, 1000), Sums.of_rate(880, 1000), 0.05),
             compare_rates(880, 1000, 880, 1000),
         ),
     )
@@ -191,7 +191,7 @@ def test_quantile_bounds_are_cuts_and_are_open_while_nothing_is_known() -> None:
 
 def test_a_single_value_is_its_own_quantile() -> None:
     cuts = [-np.inf, 3.0, np.nextafter(3.0, 4), np.inf]
-    seen = quantile_cs([0, 500, 0], cuts, 0.9)
+    seen = quantile_cs(np.array([0, 500, 0]), cuts, 0.9)
     assert (seen.lower, seen.upper) == (3.0, np.nextafter(3.0, 4))
     assert seen.lower <= seen.value <= seen.upper
 
@@ -200,7 +200,7 @@ def test_little_or_impossible_data_say_so() -> None:
     seen = compare_means(Sums.of_rate(5, 10), Sums.of_rate(50, 100), 0.05)
     assert (seen.status, seen.needed_n) == (Status.INSUFFICIENT, 10)
     assert (mean_cs(1.0, 1.0, 33).needed_n, mean_cs(1.0, math.inf, 99).status) == (7, Status.INVALID)
-    assert rate_cs(0, 0).status is quantile_cs([0, 0], [0, 1, 2], 0.5).status is Status.INSUFFICIENT
+    assert rate_cs(0, 0).status is quantile_cs(np.zeros(2), [0, 1, 2], 0.5).status is Status.INSUFFICIENT
     assert Bernstein().estimate.status is Status.INSUFFICIENT
     assert Bernstein().update(NOTHING) == Bernstein()
     broken = Bernstein().update(Sums(10, 11.0, 3.0))
