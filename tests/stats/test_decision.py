@@ -228,7 +228,7 @@ def test_hypotheses_do_not_touch_each_other(history: list[list[bool]]) -> None:
     assert together.raised.tolist() == [bool(memory.raised[0]) for memory in alone]
 
 
-@given(st.floats(0, 100), st.floats(0, 1e9))
+@given(st.floats(1e-9, 100), st.floats(0, 1e9))
 def test_two_windows_at_the_rate_keep_the_budget(budget: float, evaluations: float) -> None:
     q = rate(budget, evaluations)
     assert 0 <= q <= 0.005

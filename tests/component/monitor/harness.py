@@ -56,7 +56,7 @@ SLOT, ID_KEY, THRESHOLD = 11, 0xDEADBEEF12345678, 0.5
 WINDOW_NS = 1_000_000_000
 COLUMNS = 3
 PERSON = as_actor(local_person())
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 async def until(condition: Callable[[], Awaitable[Any]], what: str, patience: float = PATIENCE) -> Any:
