@@ -124,7 +124,7 @@ def _bounded(value: float, variance: float, n: float, smaller: float, level: flo
     slope = value * (1 - value)
     if not (slope > 0 and variance > 0):
         seen = wilson(value * smaller, smaller, level)
-        return Estimate(value, seen.lower, seen.upper, n)
+        return Estimate(value, min(value, seen.lower), max(value, seen.upper), n)
     centre, half = math.log(value / (1 - value)), z_value(level) * math.sqrt(variance) / slope
     lower, upper = (1 / (1 + math.exp(-min(max(x, -700.0), 700.0))) for x in (centre - half, centre + half))
     return Estimate(value, min(value, lower), max(value, upper), n)
