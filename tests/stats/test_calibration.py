@@ -72,7 +72,8 @@ def test_intervals_cover(bend: float, runs: int) -> None:
         counts = np.stack([np.bincount(place[y == label], minlength=1024) for label in (0, 1)])
         seen = ece(counts, grid, size=16), brier(counts, grid)
         hits += [s.lower <= t <= s.upper for s, t in zip(seen, (true_ece, true_brier), strict=True)]
-    assert (hits / runs >= 0.93).all()
+    chance = 3 * (0.93 * 0.07 / runs) ** 0.5  # what so few runs may fall short of a true 93 %
+    assert (hits / runs >= 0.93 - chance).all()
 
 
 def test_losses_of_nothing_are_insufficient_and_of_unknown_probabilities_invalid() -> None:
