@@ -14,6 +14,7 @@ from holdtrue_core.settings import ServiceSettings
 from pydantic_settings import SettingsConfigDict
 
 FAULTS = dict(argument.split(":") for argument in sys.argv[1:] if ":" in argument)
+sys.argv[1:] = [argument for argument in sys.argv[1:] if ":" not in argument]
 
 
 class Living(ServiceSettings):

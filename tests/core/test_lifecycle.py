@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pytest
+from holdtrue_core.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +133,21 @@ def test_wrong_settings_end_before_anything_starts(services: list[Service]) -> N
     assert (status, service.lines) == (2, [])
     assert "HOLDTRUE_LIVING_LOG_LEVEL" in log
     assert "HOLDTRUE_LIVING_GRACE_SECOND: no such setting; did you mean HOLDTRUE_LIVING_GRACE_SECONDS?" in log
+
+
+def test_help_names_every_setting_and_needs_none(services: list[Service]) -> None:
+    services.append(service := Service("--help", HOLDTRUE_LIVING_GRACE_SECONDS="never"))
+    assert service.end()[0] == 0
+    assert service.lines[0].startswith("usage: python -m holdtrue_living")
+    for name, field in ServiceSettings.model_fields.items():
+        assert f"HOLDTRUE_LIVING_{name.upper()}={field.default}  # {field.description}" in service.lines
+
+
+def test_an_unknown_argument_starts_nothing(services: list[Service]) -> None:
+    services.append(service := Service("--print-setings"))
+    status, log = service.end()
+    assert (status, service.lines) == (2, [])
+    assert "unrecognized arguments: --print-setings" in log
 
 
 def test_the_settings_can_be_printed(services: list[Service]) -> None:

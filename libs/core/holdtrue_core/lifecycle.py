@@ -6,6 +6,7 @@ Whoever started the process restarts it; nothing in here tries for ever in silen
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import os
@@ -100,18 +101,30 @@ class App(Generic[S]):
 
 
 def run(app: App[S]) -> None:
-    """Be the service until SIGTERM or SIGINT; never returns. `--print-settings` shows the settings instead."""
+    """Be the service until SIGTERM or SIGINT; never returns. `--help` and `--print-settings` show the settings."""
+    arguments = _parser(app).parse_args()
     try:
         settings = settings_module.load(app.settings)
     except SettingsError as error:
         sys.stderr.write(f"holdtrue {app.name}: the settings are wrong\n{error}\n")
         sys.exit(EXIT_SETTINGS)
-    if "--print-settings" in sys.argv[1:]:
+    if arguments.print_settings:
         sys.stdout.write(settings_module.show(settings) + "\n")
         sys.exit(0)
     configure_logging(app.name, settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sys.exit(runner.run(_Life(app.name, settings.grace_seconds).live(lambda: app.build(settings))))
+
+
+def _parser(app: App[S]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m holdtrue_{app.name}",
+        description=f"Be the {app.name} service until SIGTERM or Ctrl-C. Everything else is said by the environment:",
+        epilog=settings_module.describe(app.settings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--print-settings", action="store_true", help="show the settings in force, without secrets")
+    return parser
 
 
 def settle() -> None:

@@ -154,6 +154,20 @@ def show(settings: Settings) -> str:
     return "\n".join(_lines(settings))
 
 
+def describe(cls: type[Settings]) -> str:
+    """Return all variables with their defaults and meanings, a line each; those without a default come first."""
+    needed = [f"{_variable(cls, name)}=  # needed: {field.description}" for name, field in _fields(cls, needed=True)]
+    others = [
+        f"{_variable(cls, name)}={_shown(field.default)}  # {field.description}"
+        for name, field in _fields(cls, needed=False)
+    ]
+    return "\n".join([*needed, *others])
+
+
+def _fields(cls: type[Settings], *, needed: bool) -> Iterator[tuple[str, FieldInfo]]:
+    return ((name, field) for name, field in cls.model_fields.items() if field.is_required() is needed)
+
+
 def _lines(settings: Settings) -> Iterator[str]:
     cls = type(settings)
     for name, field in cls.model_fields.items():
