@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +20,7 @@ from holdtrue_local.home import socket_dir
 from holdtrue_local.processes import tethered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
 HOLDTRUE = (sys.executable, str(Path(sys.executable).with_name("holdtrue")))
@@ -89,30 +90,41 @@ class Running:
         return next(program for program in status["programs"] if program["name"] == name)
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[dict[str, str]]:
+def new_home(folder: Path) -> dict[str, str]:
     """Environment variables that name a new home for the platform, which shares only the downloads."""
     shared = platform_home() / "cache"
     shared.mkdir(parents=True, exist_ok=True)
-    (tmp_path / "cache").symlink_to(shared)
-    variables = os.environ | {"HOLDTRUE_HOME": str(tmp_path), "NO_COLOR": "1"}
+    (folder / "cache").symlink_to(shared)
+    return os.environ | {"HOLDTRUE_HOME": str(folder), "NO_COLOR": "1"}
+
+
+@contextmanager
+def running(home: Mapping[str, str], **settings: str) -> Generator[Running]:
+    """`holdtrue up` on free ports with some settings; it ends with this process, however."""
+    data = Path(home["HOLDTRUE_HOME"])
+    with (data / "up.log").open("w") as log:
+        command = tethered([*HOLDTRUE, "up", "--ports", "free"])
+        up = subprocess.Popen(command, env={**home, **settings}, stdout=log, stderr=log)
+    try:
+        yield Running(data, _ready(up, data)["endpoints"])
+    finally:
+        up.terminate()
+        up.wait(120)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A new home, on which nothing runs afterwards."""
+    variables = new_home(tmp_path)
     yield variables
     subprocess.run([*HOLDTRUE, "down"], env=variables, check=True, timeout=120)
 
 
 @pytest.fixture
 def platform(home: dict[str, str]) -> Iterator[Running]:
-    """`holdtrue up` with the short settings of the quick demonstration; it ends with this process, however."""
-    data = Path(home["HOLDTRUE_HOME"])
-    settings = FAST.service_settings() | {"HOLDTRUE_TRAINER_LEASE_SECONDS": "5"}
-    with (data / "up.log").open("w") as log:
-        command = tethered([*HOLDTRUE, "up", "--ports", "free"])
-        up = subprocess.Popen(command, env=home | settings, stdout=log, stderr=log)
-    try:
-        yield Running(data, _ready(up, data)["endpoints"])
-    finally:
-        up.terminate()
-        up.wait(120)
+    """The platform with the short settings of the quick demonstration."""
+    with running(home, **FAST.service_settings(), HOLDTRUE_TRAINER_LEASE_SECONDS="5") as platform:
+        yield platform
 
 
 def _ready(up: subprocess.Popen[bytes], data: Path) -> dict[str, Any]:

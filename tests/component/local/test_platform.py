@@ -123,6 +123,27 @@ def test_a_busy_port_names_its_owner(shell: Shell) -> None:
     assert "HOLDTRUE_TOY_GRPC_PORT" in up.stderr
 
 
+@pytest.mark.parametrize("port", ["http", "0", "70000", "-1"])
+def test_a_port_that_is_none_is_an_error(shell: Shell, port: str) -> None:
+    up = shell.run("up", "--ports", "free", HOLDTRUE_TOY_GRPC_PORT=port)
+    assert up.returncode == 1
+    assert f"✗ HOLDTRUE_TOY_GRPC_PORT: expected a port from 1 to 65535, got {port!r}; correct it" in up.stderr
+    assert not shell.data.exists()
+
+
+def test_outside_servers_that_do_not_answer_are_named(shell: Shell) -> None:
+    secret = "s3cret"  # noqa: S105  it must not be shown
+    uri = f"postgresql://postgres:{secret}@127.0.0.1:1/postgres"
+    up = shell.run("up", "--ports", "free", "--kafka", "127.0.0.1:2", HOLDTRUE_POSTGRES=uri)
+    assert up.returncode == 1
+    assert "Kafka at 127.0.0.1:2: KafkaConnectionError: " in up.stderr
+    assert "is it there? --kafka names it" in up.stderr
+    assert "PostgreSQL at 127.0.0.1:1: " in up.stderr
+    assert "--postgres names both" in up.stderr
+    assert secret not in up.stderr
+    assert "Traceback" not in up.stderr
+
+
 def test_a_service_with_wrong_settings_shows_its_log(shell: Shell) -> None:
     for arguments in ((), ("--detach",)):
         up = shell.run("up", "--ports", "free", *arguments, HOLDTRUE_TOY_NONSENSE="1")
