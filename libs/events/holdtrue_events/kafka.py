@@ -23,7 +23,9 @@ MAX_EVENT_BYTES = 1_000_000
 """Bytes of key and value of one event at most; the broker's own limit leaves room for the headers."""
 MAX_BATCH_BYTES = 1_040_000
 """Bytes of one batch of a producer at most: under the broker's default for a message set."""
-_METADATA_MILLISECONDS = 30_000
+METADATA_MILLISECONDS = 5_000
+"""How often clients ask which topics there are. A broker that has just started answers before it knows them: a group
+that is formed at that moment has nothing to read until its leader asks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Kafka:
             enable_idempotence=True,
             max_batch_size=MAX_BATCH_BYTES,
             max_request_size=4 * MAX_BATCH_BYTES,
-            metadata_max_age_ms=_METADATA_MILLISECONDS,
+            metadata_max_age_ms=METADATA_MILLISECONDS,
         )
 
     def consumer(self, *topics: str, group: str | None = None) -> AIOKafkaConsumer:
@@ -84,7 +86,7 @@ class Kafka:
             auto_offset_reset="earliest",
             session_timeout_ms=6_000,
             heartbeat_interval_ms=1_500,
-            metadata_max_age_ms=_METADATA_MILLISECONDS,
+            metadata_max_age_ms=METADATA_MILLISECONDS,
         )
 
 

@@ -21,6 +21,7 @@ from faust.types import TP
 from holdtrue_core.errors import HoldtrueError
 from holdtrue_events.backoff import Backoff
 from holdtrue_events.fold import Fenced
+from holdtrue_events.kafka import METADATA_MILLISECONDS
 from holdtrue_events.quiet import quieten_aiokafka
 from holdtrue_events.watchdog import ConsumerStalled, Watchdog
 
@@ -168,6 +169,7 @@ class Stream:
             topic_allow_declare=False,
             topic_disable_leader=True,
             consumer_auto_offset_reset="earliest",
+            consumer_metadata_max_age_ms=METADATA_MILLISECONDS,
             consumer_group_instance_id=self._kafka.instance_id or None,
             broker_client_id=self._kafka.client_id,
             broker_session_timeout=6.0,

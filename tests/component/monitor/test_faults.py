@@ -10,12 +10,13 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 from holdtrue_contracts.monitor.v1.monitor_service_pb2 import ListAlertsRequest
+from holdtrue_events.topics import ensure
 
 from tests.component.monitor.harness import PERSON, Inference, until
 from tests.component.monitor.test_counting import settled, truth
 
 if TYPE_CHECKING:
-    from tests.component.monitor.harness import Batch, Platform
+    from tests.component.monitor.harness import Batch, Platform, Service
 
 KILLS = 6
 
@@ -90,3 +91,25 @@ async def test_what_kafka_removed_before_it_was_counted_raises_an_alarm(platform
     assert [alert.kind for alert in found] == ["fold.gap"]
     assert found[0].measure.value == 3
     assert "3 records" in found[0].title
+
+
+async def test_a_group_formed_while_the_broker_knew_no_topics_reads_them_soon(platform: Platform) -> None:
+    """A broker that has just started again answers before it knows its topics: the group divides nothing then."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=platform.kafka.bootstrap)
+    await admin.start()
+    await admin.delete_topics([platform.kafka.topic(name) for name in ("predictions.v1", "labels.v1")])
+    await admin.close()
+    await platform.serve()
+    service = await platform.start()
+    await until(lambda: said(service, "Ignoring missing topic"), "the group has divided nothing")
+    await ensure(platform.kafka.bootstrap, platform.kafka.prefix)
+    batches = [Inference().batch()]
+    for batch in batches:
+        await platform.publish(batch.message)
+    labels = truth(batches)
+    await platform.label(list(labels.items()))
+    await settled(platform, batches, labels)
+
+
+async def said(service: Service, text: str) -> bool:
+    return text in service.log()
