@@ -1,8 +1,8 @@
-"""Lanes: each answers for one revision, a batch a turn of the event loop.
+"""Lanes: each answers for one revision, batch by batch.
 
-What has arrived, over all connections, when the loop comes round is a batch. While one runs in a thread arrivals pile
-up, so batches grow with the load and nobody ever waits for a window. Every lane belongs to one routing table; a new
-table has new lanes, and the old ones end with the requests that they hold.
+What has arrived over all connections while the loop was busy, or while a batch ran in a thread, is the next batch: so
+batches grow with the load, and while there is none nobody waits for a window. Every lane belongs to one routing table;
+a new table has new lanes, and the old ones end with the requests that they hold.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from holdtrue_contracts.inference.v1.predictions_pb2 import PredictionsServed
 
 from holdtrue_inference.domain import answers, records
 from holdtrue_inference.domain.answers import Answer, Interpreter
-from holdtrue_inference.domain.company import PATIENCE_SECONDS, Company
 from holdtrue_inference.domain.errors import Expired, Overloaded, SpoolFull
 from holdtrue_inference.domain.inputs import InputReader, check_id
 from holdtrue_inference.domain.replies import ReplyWriter, Wanted, typed
 from holdtrue_inference.domain.routing import Deployment, RoutingTable
+from holdtrue_inference.gathering import Gathering
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,10 +154,8 @@ class Lane:
         self._replicated_writer = self._writer_of(state.name, "REPLICATED")
         self._waiting: list[Job] = []
         self._rows = 0
-        self._turn_due = False
         self._busy = False
-        self._company = Company()
-        self._timer: asyncio.TimerHandle | None = None
+        self._gathering = Gathering(self._turn)
         self._failures_due = False
         self._replies = set[asyncio.Task[None]]()
 
@@ -197,16 +195,11 @@ class Lane:
             self._failures_due = True
             self._loop.call_later(FAILURES_SECONDS, self.record_failures)
 
-    def _turn(self) -> None:
-        """Run what has arrived."""
-        self._turn_due = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _turn(self) -> int:
+        """Run what has arrived; the number of requests."""
         jobs, rows = self._take()
         if not jobs:
-            return
-        self._company.ran(len(jobs))
+            return 0
         if self._warm.run_time.seconds(rows) < INLINE_SECONDS:
             self._complete(self._attempt(jobs))
             self._go_on()
@@ -214,6 +207,7 @@ class Lane:
             self._busy = True
             run = self._loop.run_in_executor(self._warm.thread, self._attempt, jobs)
             run.add_done_callback(self._ran)
+        return len(jobs)
 
     def _ran(self, run: asyncio.Future[list[Outcome]]) -> None:
         self._busy = False
@@ -221,14 +215,9 @@ class Lane:
         self._go_on()
 
     def _go_on(self) -> None:
-        """See to it that what waits will run: in the next turn, or after a moment's wait for company."""
-        if self._busy or self._turn_due or not self._waiting:
-            return
-        if len(self._waiting) >= self._company.wanted or self._rows >= MAX_BATCH_ROWS:
-            self._turn_due = True
-            self._loop.call_soon(self._turn)
-        elif self._timer is None:
-            self._timer = self._loop.call_later(PATIENCE_SECONDS, self._turn)
+        """See to it that what waits will run."""
+        if self._waiting and not self._busy:
+            self._gathering.offer(len(self._waiting), full=self._rows >= MAX_BATCH_ROWS)
 
     def _take(self) -> tuple[list[Job], int]:
         """The next batch and its rows, without requests whose caller has gone or whose deadline has passed."""

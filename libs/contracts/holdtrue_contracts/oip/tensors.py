@@ -134,7 +134,7 @@ def _fixed(datatype: str) -> np.dtype[Any]:
 
 
 def _elements(shape: Sequence[int]) -> int:
-    if any(length < 0 for length in shape):
+    if min(shape, default=0) < 0:
         raise MalformedTensor(f"expected lengths of dimensions that are not negative, got {list(shape)}")
     return math.prod(shape)
 

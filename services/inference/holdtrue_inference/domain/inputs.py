@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,15 +23,19 @@ MAX_ID = 128
 
 _NUMERIC = frozenset(tensors.DATATYPES)
 _VECTOR, _MATRIX = 1, 2
+_FALSE = b"\0"
 
 Rows = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
 class InputReader:
     """Reads the requests of one model."""
 
-    signature: Signature
+    def __init__(self, signature: Signature) -> None:
+        """Take what the model takes."""
+        self._names = signature.names
+        self._numeric = signature.numeric
+        self._width = len(signature.columns)
 
     def read(self, request: ModelInferRequest) -> Rows:
         """The rows, float32 [n, columns] in the signature's order, 1 to 10,000 of them, all finite.
@@ -44,16 +47,18 @@ class InputReader:
         if raw and len(raw) != len(inputs):
             raise InvalidInput("raw_input_contents", f"expected one for each of {len(inputs)} inputs, got {len(raw)}")
         rows = self._matrix(request) if len(inputs) == 1 and inputs[0].name == MATRIX else self._columns(request)
-        if not np.isfinite(rows).all():
+        if _FALSE in np.isfinite(rows).tobytes():  # for a single row twice as fast as all()
             self._refuse_not_finite(rows)
         return rows
 
     def _matrix(self, request: ModelInferRequest) -> Rows:
         tensor = request.inputs[0]
         shape = tensor.shape
-        width = len(self.signature.columns)
-        if not self.signature.numeric:
-            raise InvalidInput("inputs[0].name", f"expected one input for each column, {self._names()}, got {MATRIX!r}")
+        width = self._width
+        if not self._numeric:
+            raise InvalidInput(
+                "inputs[0].name", f"expected one input for each column, {self._expected()}, got {MATRIX!r}"
+            )
         if len(shape) != _MATRIX or shape[1] != width:
             raise InvalidInput("inputs[0].shape", f"input {MATRIX!r}: expected [rows, {width}], got {list(shape)}")
         _check_rows(shape[0], 0)
@@ -61,10 +66,10 @@ class InputReader:
 
     def _columns(self, request: ModelInferRequest) -> Rows:
         places = self._places(request)
-        arrays = [_column(request, places[name]) for name in self.signature.names]
+        arrays = [_column(request, places[name]) for name in self._names]
         counts = {len(array) for array in arrays}
         if len(counts) > 1:
-            lengths = {name: len(array) for name, array in zip(self.signature.names, arrays, strict=True)}
+            lengths = {name: len(array) for name, array in zip(self._names, arrays, strict=True)}
             raise InvalidInput("inputs", f"expected the same number of rows in every column, got {lengths}")
         return np.stack(arrays, axis=1)
 
@@ -77,26 +82,24 @@ class InputReader:
                     f"inputs[{index}].name", f"input {tensor.name!r} is there twice; send every one once"
                 )
             places[tensor.name] = index
-        wanted = set(self.signature.names)
-        missing = [name for name in self.signature.names if name not in places]
+        wanted = set(self._names)
+        missing = [name for name in self._names if name not in places]
         extra = [name for name in places if name not in wanted]
         if missing or extra:
             raise InvalidInput(
                 "inputs",
-                f"expected {self._names()}; missing: {_list(missing)}; not inputs of the model: {_list(extra)}",
+                f"expected {self._expected()}; missing: {_list(missing)}; not inputs of the model: {_list(extra)}",
             )
         return places
 
-    def _names(self) -> str:
-        return (f"{MATRIX!r} [rows, {len(self.signature.columns)}] or " if self.signature.numeric else "") + _list(
-            self.signature.names
-        )
+    def _expected(self) -> str:
+        return (f"{MATRIX!r} [rows, {self._width}] or " if self._numeric else "") + _list(self._names)
 
     def _refuse_not_finite(self, rows: Rows) -> None:
         row, column = (int(index) for index in np.argwhere(~np.isfinite(rows))[0])
         raise InvalidInput(
             "inputs",
-            f"row {row}, column {self.signature.names[column]!r}: expected a finite number, got {rows[row, column]}; "
+            f"row {row}, column {self._names[column]!r}: expected a finite number, got {rows[row, column]}; "
             f"the model knows no missing values, so fill them in as it was trained",
             row,
         )
