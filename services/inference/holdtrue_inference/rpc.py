@@ -44,6 +44,9 @@ ROUTING_KEY = "holdtrue-routing-key"
 DEFAULT_SECONDS = 1.0
 MAX_SECONDS = 30.0
 MAX_MESSAGE_BYTES = 16 << 20
+MAX_STREAMS = 1_000
+"""Requests of one connection at a time. The transport also counts those whose reply is on its way, up to as many again,
+and refuses what exceeds the limit: so a caller may safely have half of it in flight."""
 EXTENSIONS = ("model_repository", "parameters")
 _MICROSECONDS = 1_000_000
 _RETRY_AFTER = "retry-after-ms"
@@ -305,6 +308,6 @@ def _options() -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_metadata_size", 16 << 10),
-        ("grpc.max_concurrent_streams", 100),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
         ("grpc.keepalive_time_ms", 60_000),
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -59,8 +60,8 @@ class Sender:
         while True:
             try:
                 producer = await self._connected()
-                sent = producer.send_and_wait(topic, record.value, record.key, headers=list(record.headers))
-                await asyncio.wait_for(sent, _SEND_SECONDS)
+                async with asyncio.timeout(_SEND_SECONDS):
+                    await producer.send_and_wait(topic, record.value, record.key, headers=list(record.headers))
             except (KafkaError, OSError, TimeoutError) as error:
                 _log.warning("Kafka does not take the prediction log; it stays in the spool", error=repr(error))
                 await self.close()
@@ -134,10 +135,13 @@ class SpoolRelay:
         return sum(map(len, pieces)), current.stop.number - 1
 
     async def _record(self, current: Round) -> None:
-        """Write the round down; on a full disk wait until there is room for it."""
+        """Write the round down; on a full disk wait until there is room for it.
+
+        It blocks this thread's loop, which has nothing to do until the round is on the disk.
+        """
         while True:
             try:
-                await asyncio.to_thread(self._progress.record, current)
+                self._progress.record(current)
             except DiskFull as error:
                 _log.error("the relay waits for room on the disk", error=str(error))
                 await asyncio.sleep(_FULL_SECONDS)
@@ -282,8 +286,6 @@ class Relay:
 
 async def _either(event: asyncio.Event, seconds: float) -> None:
     """Wait for the event, at most so long."""
-    if seconds > 0:
-        try:
-            await asyncio.wait_for(event.wait(), seconds)
-        except TimeoutError:
-            return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
