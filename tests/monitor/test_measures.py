@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from holdtrue_contracts.common.v1.measures_pb2 import MEASURE_KIND_ESTIMATED
+from holdtrue_contracts.common.v1.measures_pb2 import MEASURE_KIND_ESTIMATED, MEASURE_STATUS_INVALID
 from holdtrue_monitor.domain import measures, readings
 from holdtrue_monitor.domain.alerts import Verdict
 from holdtrue_monitor.domain.buckets import Labelled, Scores, Served
 from holdtrue_monitor.domain.readings import DRIFT_FEATURE, DRIFT_SCORE, ESTIMATED, QUALITY, REALISED, Limits
 from holdtrue_monitor.domain.reference import parse, unknown
 from holdtrue_stats.histogram import State, fold
+from holdtrue_stats.validity import Watch
 from sklearn.metrics import precision_score, recall_score
 
 from tests.monitor.examples import profile
@@ -125,3 +126,22 @@ def test_latency_quantiles_are_within_a_bin_of_the_truth() -> None:
     for q in (0.5, 0.99):
         assert measures.latency_quantile(latency, q) == pytest.approx(np.quantile(seconds, q), rel=0.06)
     assert math.isnan(measures.latency_quantile(np.zeros(64, np.int64), 0.5))
+
+
+@pytest.mark.parametrize(("quality", "contradicted"), [(1.0, False), (0.6, True)])
+def test_labels_that_contradict_the_estimate_take_it_out_of_use(quality: float, contradicted: bool) -> None:  # noqa: FBT001
+    scores, labelled, *_ = window(4000, 7, quality)
+    watch = Watch().step(labelled.cells, REFERENCE.calibration)
+    assert watch.invalid is contradicted
+    assert watch.last is not None
+    (told,) = readings.validity(measures.residual(watch.last), contradicted=watch.invalid)
+    assert told.verdict is (Verdict.SEVERE if contradicted else Verdict.GOOD)
+    assert told.measure.n == 4000
+    seen = measures.performance(REFERENCE, scores, labelled, contradicted=watch.invalid)
+    estimated = {reading.kind: reading for reading in readings.performance(REFERENCE, seen, LIMITS)}[ESTIMATED]
+    assert estimated.verdict is (Verdict.UNDECIDED if contradicted else Verdict.GOOD)
+    assert (estimated.measure.status == MEASURE_STATUS_INVALID) is contradicted
+
+
+def test_what_was_not_tested_says_nothing() -> None:
+    assert not list(readings.validity(None, contradicted=False))

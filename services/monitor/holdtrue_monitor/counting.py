@@ -71,7 +71,7 @@ class PredictionEffect:
         for item, reason, message in faults:
             await reject(item.record, reason, message)
         await _fix(tx, read, found)
-        await _add_served(store, counts)
+        await store.add_served(counts)
         await store.put_spools(last)
         await store.put_watermarks(_latest(read))
         await _name(tx, read, self._window_ns)
@@ -184,7 +184,7 @@ async def count_labels(
         changed.append((label, cell.place.revision))
     if changed:
         await store.put_labels(changed)
-        await _add_labelled(store, counts)
+        await store.add_labelled(counts)
         await store.touch((place for _, place in counts), window_ns)
 
 
@@ -241,16 +241,6 @@ async def _fix(tx: Transaction, read: Sequence[_Read], found: Mapping[Revision, 
 
 async def _slots(tx: Transaction, found: Iterable[Label]) -> dict[int, Slot]:
     return await CatalogStore(tx).slots({_slot(label) for label in found})
-
-
-async def _add_served(store: FoldStore, counts: Mapping[Owned, Served]) -> None:
-    stored = await store.served(counts)
-    await store.save_served({key: stored[key] + new if key in stored else new for key, new in counts.items()})
-
-
-async def _add_labelled(store: FoldStore, counts: Mapping[Owned, Labelled]) -> None:
-    stored = await store.labelled(counts)
-    await store.save_labelled({key: stored[key] + new if key in stored else new for key, new in counts.items()})
 
 
 def _is_new(item: Item[PredictionsServed], last: dict[tuple[int, str], int]) -> bool:

@@ -20,6 +20,7 @@ from holdtrue_monitor.domain.notices import Surroundings, Watched
 from holdtrue_monitor.domain.readings import Limits, Reading
 from holdtrue_monitor.store.alerts import AlertStore
 from holdtrue_monitor.store.catalog import CatalogStore
+from holdtrue_monitor.store.validity import Tested, ValidityStore
 from holdtrue_monitor.store.windows import WindowStore
 
 if TYPE_CHECKING:
@@ -70,9 +71,12 @@ class Evaluation:
     async def _state(  # noqa: PLR0913, PLR0917 - what a window consists of
         self, tx: Transaction, row: Record, window: Window, reference: Reference, scores: Scores, labelled: Labelled
     ) -> None:
-        performance = measures.performance(reference, scores, labelled)
+        tested = await self._test(tx, row, reference)
+        contradicted = tested.watch.invalid
+        performance = measures.performance(reference, scores, labelled, contradicted=contradicted)
         serving = measures.serving(scores)
         seen = [
+            *readings.validity(tested.residual, contradicted=contradicted),
             *readings.performance(reference, performance, self._limits),
             *readings.serving(serving, self._limits),
         ]
@@ -94,6 +98,16 @@ class Evaluation:
                 row["revision"],
             )
             await self._watch(tx, watched, window, reference, seen)
+
+    async def _test(self, tx: Transaction, row: Record, reference: Reference) -> Tested:
+        """Hold all labels of the revision against its calibration, if enough are new."""
+        store, before = ValidityStore(tx), Tested.of(row)
+        watch = before.watch.step((await store.labels(row["revision"])).cells, reference.calibration)
+        if watch is before.watch or watch.last is None:
+            return before
+        after = Tested(watch, measures.residual(watch.last))
+        await store.put(row["revision"], after)
+        return after
 
     async def _drift(
         self, tx: Transaction, row: Record, window: Window, reference: Reference, rows: int

@@ -42,7 +42,8 @@ async def evaluate(
         origin = await references.find(tx, row["deployment_id"], revision, row["model_version"])
         if origin is None:
             continue
-        part = measures.performance(origin.reference, counts, labelled.get(revision, Labelled.empty()))
+        labels = labelled.get(revision, Labelled.empty())
+        part = measures.performance(origin.reference, counts, labels, contradicted=row["contradicted"])
         parts.append(part)
         entry = _entry(part, span)
         entry.deployment_id, entry.deployment_name = row["deployment_id"], deployments[row["deployment_id"]]

@@ -21,12 +21,14 @@ from holdtrue_stats.decision import DriftResult, drift
 from holdtrue_stats.histogram import Kind, groups, interpolate, rebin
 from holdtrue_stats.interval import pool, wilson
 from holdtrue_stats.result import Estimate, Status
+from holdtrue_stats.validity import Validity
 
 from holdtrue_monitor.domain.buckets import ANSWERED, FAILED, LATENCY_BINS, Labelled, Scores, Served
 from holdtrue_monitor.domain.reference import Reference, unknown
 
 SCORE = "score"
 """Subject of the drift of scores."""
+RESIDUAL = "calibration_residual"
 LEAST_EFFECT = 0.01
 """Adjusted PSI below which no drift is worth an alarm."""
 _SCORE_GROUPS = 64
@@ -57,12 +59,14 @@ class Performance:
     measures: tuple[Measure, ...]
 
 
-def performance(reference: Reference, scores: Scores, labelled: Labelled) -> Performance:
-    """Return estimated and realised performance of the counted rows."""
+def performance(reference: Reference, scores: Scores, labelled: Labelled, *, contradicted: bool = False) -> Performance:
+    """Return estimated and realised performance of the counted rows; `contradicted`: labels disprove the estimate."""
     cells = confusion.binary(labelled.cells)
     flagged = int(scores.score[1].sum())
     completeness = cells.flagged / flagged if flagged else math.nan
     estimated = estimate.estimated(confusion.precision, scores.score, reference.calibration)
+    if contradicted:
+        estimated = replace(estimated, status=Status.INVALID)
     measures = (
         _estimated_precision(estimated, scores.score[1], reference),
         *(_rate(m.name, MEASURE_KIND_REALISED, *m.parts(cells)) for m in _RATES),
@@ -96,6 +100,20 @@ def together(parts: Sequence[Performance], scores: Scores, labelled: Labelled) -
         sum(m.sum_squares for m in sums),
     )
     return replace(whole, estimated=estimated, measures=(total, *whole.measures[1:]))
+
+
+def residual(seen: Validity) -> Measure:
+    """Return how far the share of positives is above the estimated, among all labels that were tested."""
+    return Measure(
+        name=RESIDUAL,
+        kind=MEASURE_KIND_ESTIMATED,
+        value=seen.value,
+        lower=seen.lower,
+        upper=seen.upper,
+        n=round(seen.n),
+        status=_STATUS[seen.status],
+        needed_n=seen.needed_n,
+    )
 
 
 def serving(scores: Scores) -> list[Measure]:

@@ -14,7 +14,7 @@ from holdtrue_contracts.monitor.v1.alerts_pb2 import (
 from holdtrue_stats.cause import rank
 
 from holdtrue_monitor.domain.alerts import Change, Memory
-from holdtrue_monitor.domain.readings import DRIFT_FEATURE, DRIFT_SCORE, ESTIMATED, QUALITY, REALISED, Reading
+from holdtrue_monitor.domain.readings import DRIFT_FEATURE, DRIFT_SCORE, ESTIMATED, INVALID, QUALITY, REALISED, Reading
 
 RUNBOOK = "docs/runbooks.md"
 _MOST_CAUSES = 5
@@ -96,6 +96,7 @@ def evidence(kind: str, around: Surroundings) -> RetrainEvidence:
     return RetrainEvidence(
         realised_breach=REALISED in kinds,
         estimated_breach=ESTIMATED in kinds,
+        estimate_invalid=INVALID in kinds,
         drifted_importance_share=min(1.0, sum(around.importances.get(name, 0.0) for name in around.drifted)),
         new_labels=around.labels,
         quality_clean=QUALITY not in kinds,

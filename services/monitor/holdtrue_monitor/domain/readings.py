@@ -20,6 +20,7 @@ from holdtrue_monitor.domain.measures import SCORE, Performance
 from holdtrue_monitor.domain.reference import Reference
 
 REALISED, ESTIMATED = "performance.realised", "performance.estimated"
+INVALID = "estimate.invalid"
 DRIFT_FEATURE, DRIFT_SCORE = "drift.feature", "drift.score"
 QUALITY, SERVING, FOLD_GAP = "quality", "serving", "fold.gap"
 _DRIFT = {
@@ -73,6 +74,18 @@ def performance(reference: Reference, seen: Performance, limits: Limits) -> Iter
         verdict = _against(floor, value, reference, limits) if usable else Verdict.UNDECIDED
         word = "precision" if kind == REALISED else "estimated precision"
         yield Reading(kind, "", verdict, severity, measure, f"{word} {_shown(value)}, floor {floor:.3f}")
+
+
+def validity(residual: Measure | None, *, contradicted: bool) -> Iterator[Reading]:
+    """Yield what the labels say about the estimates, if they were tested; a test counts, not a number of windows."""
+    if residual is not None:
+        verdict = Verdict.SEVERE if contradicted else Verdict.GOOD
+        said = "contradict" if contradicted else "do not contradict"
+        text = (
+            f"{residual.n} labels {said} the estimated precision: positives are {residual.value:+.3f} "
+            f"[{residual.lower:+.3f}, {residual.upper:+.3f}] off the promised share"
+        )
+        yield Reading(INVALID, "", verdict, SEVERITY_WARNING, residual, text)
 
 
 def drift(reference: Reference, result: DriftResult, measures: list[Measure]) -> Iterator[Reading]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from holdtrue_stats.histogram import State
 
@@ -13,10 +14,12 @@ from holdtrue_monitor.domain.labels import Label
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
+    from asyncpg import Record
     from holdtrue_storage.database import Transaction
 
     from holdtrue_monitor.domain.predictions import Named
 
+K = TypeVar("K")
 Owned = tuple[int, Place]
 """A partition and a place: the part of a place's counts that the partition owns."""
 
@@ -34,6 +37,14 @@ _SAVE_LABELLED = """
 INSERT INTO labelled_bucket (tenant, partition, revision, segment, start_ns, data)
 SELECT $1, * FROM unnest($2::int[], $3::text[], $4::smallint[], $5::bigint[], $6::bytea[])
 ON CONFLICT (tenant, revision, start_ns, segment, partition) DO UPDATE SET data = excluded.data"""
+_LOAD_TOTALS = """
+SELECT t.revision, t.partition, t.data FROM revision_labels t
+JOIN unnest($2::int[], $3::text[]) AS wanted (partition, revision) USING (partition, revision)
+WHERE t.tenant = $1"""
+_SAVE_TOTALS = """
+INSERT INTO revision_labels (tenant, partition, revision, data)
+SELECT $1, * FROM unnest($2::int[], $3::text[], $4::bytea[])
+ON CONFLICT (tenant, revision, partition) DO UPDATE SET data = excluded.data"""
 _TOUCH = """
 INSERT INTO evaluated_window (tenant, revision, start_ns, end_ns)
 SELECT $1, revision, start_ns, start_ns + $4 FROM unnest($2::text[], $3::bigint[]) AS w (revision, start_ns)
@@ -93,34 +104,27 @@ class FoldStore:
         self._tx = tx
         self._tenant = tx.actor.tenant
 
-    async def served(self, places: Collection[Owned]) -> dict[Owned, Served]:
-        """Return what is stored of these counts."""
-        rows = await self._tx.fetch(_LOAD.format(table="served_bucket"), self._tenant, *_columns(places))
-        return {
-            (r["partition"], Place(r["revision"], r["segment"], r["start_ns"])): Served(
-                Scores.from_bytes(r["scores"]), State.from_bytes(r["features"])
-            )
-            for r in rows
-        }
-
-    async def labelled(self, places: Collection[Owned]) -> dict[Owned, Labelled]:
-        """Return what is stored of these counts."""
-        rows = await self._tx.fetch(_LOAD.format(table="labelled_bucket"), self._tenant, *_columns(places))
-        return {
-            (r["partition"], Place(r["revision"], r["segment"], r["start_ns"])): Labelled.from_bytes(r["data"])
-            for r in rows
-        }
-
-    async def save_served(self, counts: Mapping[Owned, Served]) -> None:
-        """Store counts, replacing what was there."""
-        scores = [served.scores.to_bytes() for served in counts.values()]
-        features = [served.features.to_bytes() for served in counts.values()]
+    async def add_served(self, counts: Mapping[Owned, Served]) -> None:
+        """Add counts of predictions to what is stored."""
+        rows = await self._tx.fetch(_LOAD.format(table="served_bucket"), self._tenant, *_columns(counts))
+        stored = {_owned(r): Served(Scores.from_bytes(r["scores"]), State.from_bytes(r["features"])) for r in rows}
+        sums = [stored[key] + new if key in stored else new for key, new in counts.items()]
+        scores = [served.scores.to_bytes() for served in sums]
+        features = [served.features.to_bytes() for served in sums]
         await self._tx.execute(_SAVE_SERVED, self._tenant, *_columns(counts), scores, features)
 
-    async def save_labelled(self, counts: Mapping[Owned, Labelled]) -> None:
-        """Store counts, replacing what was there."""
-        data = [labelled.to_bytes() for labelled in counts.values()]
-        await self._tx.execute(_SAVE_LABELLED, self._tenant, *_columns(counts), data)
+    async def add_labelled(self, counts: Mapping[Owned, Labelled]) -> None:
+        """Add counts of labels to what is stored, of their places and of all labels of their revision."""
+        rows = await self._tx.fetch(_LOAD.format(table="labelled_bucket"), self._tenant, *_columns(counts))
+        stored = {_owned(r): r["data"] for r in rows}
+        await self._tx.execute(_SAVE_LABELLED, self._tenant, *_columns(counts), _sums(stored, counts))
+        totals: defaultdict[tuple[int, str], Labelled] = defaultdict(Labelled.empty)
+        for (partition, place), new in counts.items():
+            totals[partition, place.revision] += new
+        partitions, revisions = [key[0] for key in totals], [key[1] for key in totals]
+        rows = await self._tx.fetch(_LOAD_TOTALS, self._tenant, partitions, revisions)
+        stored = {(r["partition"], r["revision"]): r["data"] for r in rows}
+        await self._tx.execute(_SAVE_TOTALS, self._tenant, partitions, revisions, _sums(stored, totals))
 
     async def touch(self, places: Iterable[Place], window_ns: int) -> None:
         """Say that the counts of these places' windows changed."""
@@ -199,3 +203,14 @@ def _columns(places: Iterable[Owned]) -> tuple[list[int], list[str], list[int], 
         [place.segment for _, place in owned],
         [place.start_ns for _, place in owned],
     )
+
+
+def _owned(row: Record) -> Owned:
+    return row["partition"], Place(row["revision"], row["segment"], row["start_ns"])
+
+
+def _sums(stored: Mapping[K, bytes], counts: Mapping[K, Labelled]) -> list[bytes]:
+    """Add to each count what is stored under its key."""
+    return [
+        (Labelled.from_bytes(stored[key]) + new if key in stored else new).to_bytes() for key, new in counts.items()
+    ]
