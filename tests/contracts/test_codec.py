@@ -29,7 +29,7 @@ Headers = dict[str, bytes]
 
 
 def headers_of(event: Event[RunFailed] = EVENT) -> Headers:
-    return dict(encode(event).headers)
+    return {name: value or b"" for name, value in encode(event).headers}
 
 
 def decode_with(
@@ -60,10 +60,15 @@ def test_the_record_is_pinned() -> None:
     }
 
 
-texts = st.text(st.characters(codec="utf-8"), min_size=1)
+texts = st.text(st.characters(codec="utf-8", min_codepoint=1), min_size=1, max_size=256)
 
 
-@given(texts, texts, st.datetimes(timezones=st.just(UTC), min_value=datetime(1970, 1, 1)), st.none() | st.integers(0))  # noqa: DTZ001
+@given(
+    texts,
+    texts,
+    st.datetimes(timezones=st.just(UTC), min_value=datetime(1970, 1, 1)),  # noqa: DTZ001
+    st.none() | st.integers(0, 10**18 - 1),
+)
 def test_events_come_back_as_they_were(subject: str, tenant: str, time: datetime, version: int | None) -> None:
     event = replace(
         EVENT,
@@ -102,7 +107,7 @@ class Bytes(JSONFormat):
 def test_the_official_sdk_reads_what_we_write() -> None:
     record = encode(EVENT)
     assert record.value is not None
-    event = from_binary(KafkaMessage(dict(record.headers), record.key, record.value), Bytes(), CloudEvent)
+    event = from_binary(KafkaMessage(headers_of(), record.key, record.value), Bytes(), CloudEvent)
     assert event.get_attributes() == {
         "specversion": "1.0",
         "id": "e1",
@@ -170,6 +175,11 @@ def test_every_required_header_is_missed(name: str, value: bytes | None) -> None
         ("ce_actor", b"somebody", "bad_header", "tenant/kind/name/roles"),
         ("ce_tenant", b"other", "bad_header", "expected 'default', got 'other'"),
         ("ce_aggregateversion", b"seven", "bad_header", "expected a number, got 'seven'"),
+        ("ce_aggregateversion", b"9" * 5000, "bad_header", "ce_aggregateversion: at most 18 characters, got 5000"),
+        ("ce_time", b"0001-01-01T00:00:00+14:00", "bad_header", "expected RFC 3339"),
+        ("ce_id", b"i" * 257, "bad_header", "ce_id: at most 256 characters, got 257"),
+        ("ce_tenant", b"t" * 257, "bad_header", "ce_tenant: at most 256 characters, got 257"),
+        ("ce_id", b"a\0b", "bad_header", r"ce_id: expected text without NUL, got 'a\\x00b'"),
         ("ce_subject", b"\xff", "bad_header", "expected UTF-8"),
     ],
 )
@@ -192,6 +202,14 @@ def test_broken_records_are_refused(key: bytes | None, value: bytes | None, code
     with pytest.raises(MalformedEvent, match=said) as caught:
         decode_with(headers_of(), key, value)
     assert caught.value.code == code
+
+
+def test_a_header_without_a_value_counts_as_missing() -> None:
+    key, value, headers = encode(EVENT).key, encode(EVENT).value, list(headers_of().items())
+    assert decode(key, value, [*headers, ("foreign", None)]) == EVENT
+    with pytest.raises(MalformedEvent, match="ce_id") as caught:
+        decode(key, value, [(name, None if name == "ce_id" else text) for name, text in headers])
+    assert caught.value.code == "missing_header"
 
 
 def test_an_unknown_type_is_told_apart_from_a_malformed_event() -> None:

@@ -40,7 +40,7 @@ class ConsumerRecord(Generic[_K, _V]):
     checksum: int | None
     serialized_key_size: int
     serialized_value_size: int
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes | None]]
     def __init__(
         self,
         topic: str,
@@ -53,7 +53,7 @@ class ConsumerRecord(Generic[_K, _V]):
         checksum: int | None,
         serialized_key_size: int,
         serialized_value_size: int,
-        headers: Sequence[tuple[str, bytes]],
+        headers: Sequence[tuple[str, bytes | None]],
     ) -> None: ...
 
 class ConsumerRebalanceListener:
@@ -123,7 +123,7 @@ class AIOKafkaProducer:
         key: bytes | None = ...,
         partition: int | None = ...,
         timestamp_ms: int | None = ...,
-        headers: Sequence[tuple[str, bytes]] | None = ...,
+        headers: Sequence[tuple[str, bytes | None]] | None = ...,
     ) -> asyncio.Future[RecordMetadata]: ...
     async def send_and_wait(
         self,
@@ -132,7 +132,7 @@ class AIOKafkaProducer:
         key: bytes | None = ...,
         partition: int | None = ...,
         timestamp_ms: int | None = ...,
-        headers: Sequence[tuple[str, bytes]] | None = ...,
+        headers: Sequence[tuple[str, bytes | None]] | None = ...,
     ) -> RecordMetadata: ...
     def create_batch(self) -> Any: ...
     async def send_batch(self, batch: Any, topic: str, *, partition: int) -> asyncio.Future[RecordMetadata]: ...

@@ -19,11 +19,14 @@ from holdtrue_contracts.ids import uuid7
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    Headers = tuple[tuple[str, bytes | None], ...]
+
 M = TypeVar("M", bound=Message)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
 
 CONTENT_TYPE = b"application/protobuf"
 _REQUIRED = ("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_tenant", "ce_actor")
+_LONGEST = {"ce_id": 256, "ce_tenant": 256, "ce_aggregateversion": 18}  # what columns and their indexes can hold
 
 
 class MalformedEvent(ValueError):
@@ -71,7 +74,7 @@ class Record:
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: Headers
 
 
 def new_event(  # noqa: PLR0913  an event has as many attributes
@@ -103,7 +106,7 @@ def new_event(  # noqa: PLR0913  an event has as many attributes
 def encode(event: Event[Message]) -> Record:
     """Return the event as a record for its topic, keyed by tenant and key field."""
     kind = catalogue.of(event.data)
-    headers = [
+    headers: list[tuple[str, bytes | None]] = [
         ("content-type", CONTENT_TYPE),
         ("ce_specversion", b"1.0"),
         ("ce_id", event.id.encode()),
@@ -122,7 +125,7 @@ def encode(event: Event[Message]) -> Record:
     return Record(kind.topic, key, event.data.SerializeToString(), tuple(headers))
 
 
-def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> Event[Message]:
+def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Event[Message]:
     """Return the event of a record.
 
     Raises MalformedEvent (`missing_header`, `bad_header`, `bad_specversion`, `bad_content_type`, `no_value`,
@@ -152,14 +155,15 @@ def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, 
     )
 
 
-def _texts(headers: Sequence[tuple[str, bytes]]) -> dict[str, str]:
+def _texts(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
     try:
-        texts = {name: value.decode() for name, value in headers}
+        texts = {name: value.decode() for name, value in headers if value is not None}
     except UnicodeDecodeError as error:
         raise MalformedEvent("bad_header", f"headers: expected UTF-8, got {error.object!r}") from error
     for name in _REQUIRED:
         if not texts.get(name):
             raise MalformedEvent("missing_header", f"header {name} is missing or empty")
+    _check_storable(texts)
     if texts["ce_specversion"] != "1.0":
         raise MalformedEvent("bad_specversion", f"header ce_specversion: expected 1.0, got {texts['ce_specversion']!r}")
     if texts.get("content-type") != "application/protobuf":
@@ -167,6 +171,16 @@ def _texts(headers: Sequence[tuple[str, bytes]]) -> dict[str, str]:
             "bad_content_type", f"header content-type: expected application/protobuf, got {texts.get('content-type')!r}"
         )
     return texts
+
+
+def _check_storable(texts: dict[str, str]) -> None:
+    """Refuse what no database can keep: it would stop whoever has to note that the event was handled."""
+    for name, longest in _LONGEST.items():
+        if (length := len(texts.get(name, ""))) > longest:
+            raise MalformedEvent("bad_header", f"header {name}: at most {longest} characters, got {length}")
+    for name, text in texts.items():
+        if "\0" in text:
+            raise MalformedEvent("bad_header", f"header {name}: expected text without NUL, got {text!r}")
 
 
 def _payload(kind: catalogue.EventType, value: bytes | None) -> Message:
@@ -193,11 +207,12 @@ def _actor(texts: dict[str, str]) -> Actor:
 def _time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
-    except ValueError as error:
+        utc = time.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise MalformedEvent("bad_header", f"header ce_time: expected RFC 3339, got {text!r}") from error
     if time.tzinfo is None:
         raise MalformedEvent("bad_header", f"header ce_time: expected a time zone, got {text!r}")
-    return time.astimezone(UTC)
+    return utc
 
 
 def _time_text(time: datetime) -> bytes:

@@ -18,11 +18,12 @@ from holdtrue_contracts.codec import Record
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    Headers = tuple[tuple[str, bytes], ...]
+    from holdtrue_contracts.codec import Headers
 
 REPLAY = "holdtrue_replay"
 """Header of a replayed record."""
 _DEAD = "holdtrue_dead_"
+_NAME_CHARACTERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,12 @@ class DeadLetter:
     @property
     def event_id(self) -> str | None:
         """The event's id, if its headers have one."""
-        return self._text("ce_id")
+        return header(self.headers, "ce_id")
 
     @property
     def event_type(self) -> str | None:
         """The event's type, if its headers have one."""
-        return self._text("ce_type")
+        return header(self.headers, "ce_type")
 
     def to_record(self) -> Record:
         """Return it as it stands on the topic of dead letters."""
@@ -79,9 +80,11 @@ class DeadLetter:
         return Record(DEAD_LETTERS, self.key, self.value, headers)
 
     @classmethod
-    def from_record(cls, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> DeadLetter:
+    def from_record(
+        cls, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
+    ) -> DeadLetter:
         """Read what `to_record` wrote; raises ValueError where a header is missing."""
-        told = {name.removeprefix(_DEAD): raw.decode() for name, raw in headers if name.startswith(_DEAD)}
+        told = {name.removeprefix(_DEAD): (raw or b"").decode() for name, raw in headers if name.startswith(_DEAD)}
         original = tuple((name, raw) for name, raw in headers if not name.startswith(_DEAD))
         try:
             return cls(
@@ -106,11 +109,20 @@ class DeadLetter:
         kept = tuple((name, raw) for name, raw in self.headers if name != REPLAY)
         return Record(self.topic, self.key, self.value, (*kept, (REPLAY, f"{self.consumer}/{self.id}".encode())))
 
-    def _text(self, name: str) -> str | None:
-        return next((raw.decode(errors="replace") for key, raw in self.headers if key == name), None)
+
+def header(headers: Sequence[tuple[str, bytes | None]], name: str) -> str | None:
+    """Return the text of a header as a database can keep it, None where it is missing; whatever its bytes are."""
+    raw = next((raw for key, raw in headers if key == name), None)
+    return None if raw is None else raw.decode(errors="replace").replace("\0", "\ufffd")
 
 
-def tenant_of(headers: Sequence[tuple[str, bytes]]) -> str:
-    """Return the tenant that headers name, however broken they are otherwise."""
-    named = next((raw.decode(errors="replace") for name, raw in headers if name == "ce_tenant"), "")
-    return named or DEFAULT_TENANT
+def tenant_of(headers: Sequence[tuple[str, bytes | None]]) -> str:
+    """Return the tenant that headers name, however broken they are; the default one where they name none."""
+    named = header(headers, "ce_tenant") or ""
+    return named if 0 < len(named) <= _NAME_CHARACTERS else DEFAULT_TENANT
+
+
+def replayed_for(headers: Sequence[tuple[str, bytes | None]]) -> tuple[str, str]:
+    """Return consumer and dead letter that a replayed record is for; two empty texts for any other record."""
+    consumer, _, letter = (header(headers, REPLAY) or "").partition("/")
+    return consumer, letter[:_NAME_CHARACTERS]

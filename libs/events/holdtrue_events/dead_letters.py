@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from holdtrue_contracts.dead_letter import DeadLetter
 from holdtrue_core.errors import NotFound
 
-from .dead_letter import DeadLetter
 from .outbox import pack_headers, unpack_headers
 
 if TYPE_CHECKING:

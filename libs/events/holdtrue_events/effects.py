@@ -9,10 +9,10 @@ import structlog
 from holdtrue_contracts.actor import Actor, ActorKind, service_actor
 from holdtrue_contracts.catalogue import EVENTS, TOPICS
 from holdtrue_contracts.codec import Event, MalformedEvent, UnknownEventType, decode
+from holdtrue_contracts.dead_letter import DeadLetter, header, replayed_for, tenant_of
 from holdtrue_core.ids import uuid7
 from prometheus_client import Counter, Gauge
 
-from .dead_letter import REPLAY, DeadLetter, tenant_of
 from .dead_letters import DeadLetters
 from .inbox import claim, forget
 
@@ -138,14 +138,13 @@ class Effects:
 
     def _read(self, record: Incoming) -> Delivery | None:
         """Return what is to be done about a record, or None if it is not for us."""
-        headers = dict(record.headers)
         topic = self._kafka.name(record.topic)
         if record.value is None and TOPICS[topic].cleanup == "compact":
             return self._skip("tombstone")
-        recipient, _, replay = headers.get(REPLAY, b"").decode(errors="replace").partition("/")
+        recipient, replay = replayed_for(record.headers)
         if recipient and recipient != self._consumer:
             return self._skip("replay for another")
-        name = headers.get("ce_type", b"").decode(errors="replace")
+        name = header(record.headers, "ce_type")
         if name in EVENTS and name not in self._handlers:
             return self._skip("not subscribed")
         try:

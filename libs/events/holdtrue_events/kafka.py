@@ -21,6 +21,8 @@ Incoming: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
 
 MAX_EVENT_BYTES = 1_000_000
 """Bytes of key and value of one event at most; the broker's own limit leaves room for the headers."""
+MAX_RECORD_BYTES = 1_048_000
+"""Bytes of key, value and headers of any other record at most: under the broker's default for a message set."""
 MAX_BATCH_BYTES = 1_040_000
 """Bytes of one batch of a producer at most: under the broker's default for a message set."""
 METADATA_MILLISECONDS = 5_000

@@ -10,12 +10,13 @@ import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
+from holdtrue_contracts.catalogue import DEAD_LETTERS
 from holdtrue_contracts.codec import Event, Record, encode, new_event
 from holdtrue_core.clock import Clock, SystemClock
 from holdtrue_core.errors import InvalidArgument
 from holdtrue_storage import database
 
-from .kafka import MAX_EVENT_BYTES
+from .kafka import MAX_EVENT_BYTES, MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,7 @@ SIGNAL = "outbox"
 """Channel of `Database.signal` that wakes the relay."""
 _INSERT = "INSERT INTO outbox (tenant, topic, key, value, headers) VALUES "
 _LENGTHS = struct.Struct("<HI")
+_NULL = 0xFFFF_FFFF
 
 
 class Transaction(database.Transaction):
@@ -76,10 +78,17 @@ class Transaction(database.Transaction):
         return event
 
     def send(self, record: Record) -> None:
-        """Send a record as it is, for the actor's tenant; `publish` is for events."""
+        """Send a record as it is, for the actor's tenant; `publish` is for events.
+
+        Raises InvalidArgument for more than MAX_RECORD_BYTES: Kafka would refuse it for ever and hold up its topic.
+        The topic of dead letters takes more, whatever the original was.
+        """
+        headers = pack_headers(record.headers)
+        size = len(record.key or b"") + len(record.value or b"") + len(headers)
+        if size > MAX_RECORD_BYTES and record.topic != DEAD_LETTERS:
+            raise InvalidArgument(f"{record.topic}: {size} bytes with headers, {MAX_RECORD_BYTES} are allowed")
         tenant, topic = _text(self.actor.tenant), _text(record.topic)
-        headers = _bytes(pack_headers(record.headers))
-        self._rows.append(f"({tenant},{topic},{_bytes(record.key)},{_bytes(record.value)},{headers})")
+        self._rows.append(f"({tenant},{topic},{_bytes(record.key)},{_bytes(record.value)},{_bytes(headers)})")
 
     def ending(self) -> str:
         """Let the outbox rows travel with COMMIT: a round trip of their own costs more than the rows."""
@@ -122,22 +131,23 @@ def _text(value: str) -> str:
     return f"convert_from({_bytes(value.encode())},'UTF8')"
 
 
-def pack_headers(headers: Sequence[tuple[str, bytes]]) -> bytes:
-    """Return record headers as bytes: for each, length of the name (u16), of the value (u32), name, value."""
+def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
+    """Return record headers as bytes: for each, length of the name (u16), of the value (u32, all ones: null), both."""
     parts: list[bytes] = []
     for name, value in headers:
         raw = name.encode()
-        parts += (_LENGTHS.pack(len(raw), len(value)), raw, value)
+        parts += (_LENGTHS.pack(len(raw), _NULL if value is None else len(value)), raw, value or b"")
     return b"".join(parts)
 
 
-def unpack_headers(packed: bytes) -> list[tuple[str, bytes]]:
+def unpack_headers(packed: bytes) -> list[tuple[str, bytes | None]]:
     """Return what `pack_headers` packed."""
-    headers: list[tuple[str, bytes]] = []
+    headers: list[tuple[str, bytes | None]] = []
     position = 0
     while position < len(packed):
         name_size, value_size = _LENGTHS.unpack_from(packed, position)
         middle = position + _LENGTHS.size + name_size
-        headers.append((packed[position + _LENGTHS.size : middle].decode(), packed[middle : middle + value_size]))
-        position = middle + value_size
+        name = packed[position + _LENGTHS.size : middle].decode()
+        position = middle + (0 if value_size == _NULL else value_size)
+        headers.append((name, None if value_size == _NULL else packed[middle:position]))
     return headers

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 import structlog
 from google.protobuf.message import Message
 from holdtrue_contracts.codec import Event, MalformedEvent, UnknownEventType, decode
+from holdtrue_contracts.dead_letter import DeadLetter, replayed_for, tenant_of
 from holdtrue_core.ids import uuid7
-from holdtrue_events.dead_letter import REPLAY, DeadLetter, tenant_of
 from holdtrue_events.dead_letters import DeadLetters
 from holdtrue_events.fold import commit_offsets, load_offsets
 from holdtrue_events.inbox import claim
@@ -187,15 +187,14 @@ class Fold(Generic[M]):
         if event.tenant != self._actor.tenant or not isinstance(event.data, self._effect.message):
             _skipped.labels(self.topic, "not_ours").inc()
             return None
-        replay = next((value.decode(errors="replace") for name, value in record.headers if name == REPLAY), "")
-        if replay and not await _claimed(tx, replay):
+        consumer, letter = replayed_for(record.headers)
+        if consumer and not await _claimed(tx, consumer, letter):
             return None
-        return Item(record, cast("Event[M]", event), bool(replay))
+        return Item(record, cast("Event[M]", event), bool(consumer))
 
 
-async def _claimed(tx: Transaction, replay: str) -> bool:
+async def _claimed(tx: Transaction, consumer: str, letter: str) -> bool:
     """Whether a replayed record is for us, and for the first time."""
-    consumer, _, letter = replay.partition("/")
     return consumer == CONSUMER and bool(await claim(tx, CONSUMER, [(tx.actor.tenant, f"replay/{letter}")]))
 
 

@@ -255,7 +255,7 @@ class Platform:
         await self.raw(record.topic, record.key, record.value, record.headers)
 
     async def raw(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]] = ()
     ) -> None:
         await self.producer.send_and_wait(self.kafka.topic(topic), value, key=key, headers=list(headers))
 

@@ -34,7 +34,7 @@ from holdtrue_core.rpc import channel, check_health
 from holdtrue_storage.blobs import DirectoryBlobs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable
+    from collections.abc import AsyncGenerator, Awaitable, Sequence
     from typing import Self
 
     from aiokafka import RecordMetadata
@@ -137,7 +137,7 @@ class Topics:
         await self.send(record.topic, record.key, record.value, list(record.headers))
 
     async def send(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
     ) -> RecordMetadata:
         return await self._producer.send_and_wait(self.prefix + topic, value, key, headers=headers)
 

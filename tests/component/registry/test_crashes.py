@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from holdtrue_contracts.dead_letter import DeadLetter
 from holdtrue_contracts.registry.v1.dataset_service_pb2 import GetDatasetRequest
 from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished, RecordsQuarantined
-from holdtrue_events.dead_letter import DeadLetter
 from holdtrue_lake.table import DatasetTable
 from holdtrue_lake.versions import read_quarantine, read_version
 from holdtrue_local.ports import free_port

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from holdtrue_contracts.actor import service_actor
 from holdtrue_contracts.columns import pack
+from holdtrue_contracts.dead_letter import DeadLetter
 from holdtrue_contracts.deployer.v1.deployments_pb2 import (
     ROLE_CHALLENGER,
     ROLE_CHAMPION,
@@ -27,7 +28,6 @@ from holdtrue_contracts.registry.v1.models_pb2 import (
 from holdtrue_contracts.trainer.v1.runs_pb2 import Evaluation, RunSpec, RunSucceeded
 from holdtrue_core.errors import NotFound, from_rpc_error
 from holdtrue_core.ids import uuid7
-from holdtrue_events.dead_letter import DeadLetter
 
 from tests.component.registry.harness import error_of
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from holdtrue_contracts.catalogue import key
 from holdtrue_contracts.codec import encode, new_event
+from holdtrue_contracts.dead_letter import DeadLetter
 from holdtrue_contracts.registry.v1.datasets_pb2 import RECORD_FORMAT_ARROW
-from holdtrue_events.dead_letter import DeadLetter
 from holdtrue_lake.versions import read_quarantine
 
 from tests.component.registry.harness import PRODUCER, create, offered, publish

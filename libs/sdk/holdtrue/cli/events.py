@@ -74,7 +74,7 @@ def _row(record: ConsumerRecord[bytes, bytes]) -> dict[str, Any]:
 
     from holdtrue.cli.messages import moment, plain  # noqa: PLC0415
 
-    headers = {name: raw.decode(errors="replace") for name, raw in record.headers}
+    headers = {name: (raw or b"").decode(errors="replace") for name, raw in record.headers}
     row: dict[str, Any] = {
         "id": headers.get("ce_id", ""),
         "type": headers.get("ce_type", ""),

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 from holdtrue_contracts.actor import Actor, ActorKind
+from holdtrue_contracts.dead_letter import DeadLetter, tenant_of
 from holdtrue_core.errors import InvalidArgument
 from holdtrue_core.ids import uuid7
-from holdtrue_events.dead_letter import DeadLetter, tenant_of
 from holdtrue_events.dead_letters import DeadLetters
 from holdtrue_lake.faults import Code
 from holdtrue_lake.table import DatasetTable, Offer

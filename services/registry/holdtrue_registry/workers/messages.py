@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from holdtrue_contracts.codec import Event, MalformedEvent, UnknownEventType, decode
+from holdtrue_contracts.dead_letter import replayed_for
 from holdtrue_contracts.registry.v1.datasets_pb2 import RecordsOffered
-from holdtrue_events.dead_letter import REPLAY
 from prometheus_client import Counter
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ class Message:
 
 def read(record: Incoming) -> Message:
     """Decode a record; what cannot be used says why."""
-    replayed_for = next((value for name, value in record.headers if name == REPLAY), b"").partition(b"/")[0]
-    if replayed_for not in (b"", CONSUMER.encode()):
+    if replayed_for(record.headers)[0] not in ("", CONSUMER):
         return Message(record)
     try:
         event = decode(record.key, record.value, record.headers)

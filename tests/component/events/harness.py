@@ -1,0 +1,132 @@
+"""What the tests of delivery have in common: a service with one handler, and ways to see what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from holdtrue_contracts.actor import service_actor
+from holdtrue_contracts.trainer.v1.runs_pb2 import RunRequested
+from holdtrue_events.mirror import Mirror
+from holdtrue_events.react import subscribes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+
+    from holdtrue_contracts.codec import Event
+    from holdtrue_events.kafka import Kafka
+    from holdtrue_events.outbox import Outbox, Transaction
+    from holdtrue_storage.database import Database
+
+    Pair = tuple[str, str]
+    ByModel = dict[str, list[str]]
+
+SCHEMA = "service"
+ACTOR = service_actor(SCHEMA)
+MODELS = [f"model-{number}" for number in range(9)]
+PATIENCE = 60
+
+
+class Part(Protocol):
+    """What a service is made of."""
+
+    async def start(self) -> None: ...
+    async def run(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+@subscribes(RunRequested)
+async def on_run_requested(event: Event[RunRequested], tx: Transaction) -> None:
+    """Write model and event down."""
+    await tx.execute("INSERT INTO effect (value) VALUES ($1)", f"{event.data.model_id} {event.id}")
+
+
+@asynccontextmanager
+async def running(*parts: Part) -> AsyncGenerator[None]:
+    """Run parts of a service, stop them at the end as it would: in reverse order."""
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        for part in parts:
+            await part.start()
+            group.create_task(part.run())
+        try:
+            yield
+        finally:
+            for part in reversed(parts):
+                await part.stop()
+
+
+async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
+    """Return when the condition holds; fail saying what never came."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not await condition():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"{what}: not within {PATIENCE} s") from None
+
+
+async def publish(outbox: Outbox, *models: str) -> list[Pair]:
+    """Publish an event of each model in one transaction; model and event id of each."""
+    async with outbox.transaction(ACTOR) as tx:
+        return [(model, tx.publish(RunRequested(model_id=model)).id) for model in models]
+
+
+async def values(database: Database, query: str, *arguments: object) -> list[Any]:
+    """Return the first column."""
+    async with database.acquire() as connection:
+        return [row[0] for row in await connection.fetch(query, *arguments)]
+
+
+async def effects(database: Database) -> list[Pair]:
+    """Model and event of each effect, in the order of the effects."""
+    found = await values(database, "SELECT value FROM effect ORDER BY number")
+    return [(model, event) for model, _, event in (effect.partition(" ") for effect in found)]
+
+
+async def emptied(database: Database) -> None:
+    """Return when the relay has taken everything."""
+
+    async def empty() -> bool:
+        return not await values(database, "SELECT id FROM outbox LIMIT 1")
+
+    await until(empty, "the outbox is empty")
+
+
+async def handled(database: Database, count: int) -> list[Pair]:
+    """Return the effects when there are so many."""
+
+    async def enough() -> bool:
+        return len(await effects(database)) >= count
+
+    await until(enough, f"{count} effects")
+    return await effects(database)
+
+
+async def everything(bus: Kafka, topic: str = "runs.v1") -> list[Event[Any]]:
+    """Every event that the topic has."""
+    heard: list[Event[Any]] = []
+
+    def hear(_key: bytes, event: Event[Any] | None) -> None:
+        assert event is not None
+        heard.append(event)
+
+    mirror = Mirror(bus, topic, hear)
+    await mirror.start()
+    await mirror.stop()
+    await mirror.run()
+    return heard
+
+
+def pairs(events: Iterable[Event[Any]]) -> list[Pair]:
+    """Model and event id of each."""
+    return [(event.data.model_id, event.id) for event in events]
+
+
+def by_model(found: Iterable[Pair]) -> ByModel:
+    """Events of each model in their order."""
+    models: ByModel = defaultdict(list)
+    for model, event in found:
+        models[model].append(event)
+    return models
