@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from holdtrue_inference import gathering
@@ -96,15 +95,34 @@ async def test_who_is_alone_runs_when_the_process_has_nothing_to_do() -> None:
     assert await lane.batch() == 1
 
 
+class Processor:
+    """Says how much of a processor the process has used, and knows when a gathering has looked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._used = 0.0
+        self._looked = asyncio.Event()
+        monkeypatch.setattr(gathering, "time", self)
+
+    def process_time(self) -> float:
+        self._looked.set()
+        return self._used
+
+    async def used(self, seconds: float) -> None:
+        """Be used for so long until somebody looks."""
+        self._used += seconds
+        self._looked.clear()
+        await self._looked.wait()
+
+
 @pytest.mark.usefixtures("patient")
-async def test_while_the_process_is_busy_it_waits_for_more() -> None:
-    lane = Lane()
+async def test_while_the_process_is_busy_it_waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    lane, processor = Lane(), Processor(monkeypatch)
     await lane.learn(8)
-    for _ in range(4):
+    lane.take()
+    for _ in range(3):
+        await processor.used(1e6)
         lane.take()
-        end = time.thread_time() + 0.004
-        while time.thread_time() < end:
-            await asyncio.sleep(0)
+        await processor.used(0)
     assert await lane.batch() == 4
 
 

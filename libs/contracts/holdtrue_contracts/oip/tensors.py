@@ -107,10 +107,8 @@ def from_contents(datatype: str, shape: Sequence[int], contents: InferTensorCont
     values: Sequence[Any] = getattr(contents, field)
     if len(values) != _elements(shape):
         raise MalformedTensor(f"expected {_elements(shape)} elements for {list(shape)}, got {len(values)}")
-    try:
-        return np.array(values, object if datatype == BYTES else DATATYPES[datatype]).reshape(shape)
-    except OverflowError as error:
-        raise MalformedTensor(f"an element does not fit {datatype}: {error}") from error
+    array = np.array(values, object) if datatype == BYTES else _narrowed(np.array(values), datatype)
+    return array.reshape(shape)
 
 
 def fill_contents(contents: InferTensorContents, array: NDArray[Any]) -> None:
@@ -124,6 +122,14 @@ def fill_contents(contents: InferTensorContents, array: NDArray[Any]) -> None:
     if field is None:
         raise MalformedTensor(f"datatype {datatype!r} has no typed contents: use the raw form")
     getattr(contents, field).extend(_texts(array) if datatype == BYTES else array.ravel().tolist())
+
+
+def _narrowed(values: NDArray[Any], datatype: str) -> NDArray[Any]:
+    """Small integers travel in fields of 32 bits: back to their own width, but for what does not fit."""
+    array = values.astype(DATATYPES[datatype], copy=False)
+    if array is not values and (lost := values[array != values]).size:
+        raise MalformedTensor(f"expected elements that fit {datatype}, got {lost[0]}")
+    return array
 
 
 def _fixed(datatype: str) -> np.dtype[Any]:

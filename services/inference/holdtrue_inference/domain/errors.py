@@ -11,9 +11,15 @@ Refused
 
 from __future__ import annotations
 
+_LONGEST = 1_000
+
 
 class Refused(Exception):
-    """Base of all reasons not to answer."""
+    """Base of all reasons not to answer. A longer text is cut: it travels in headers, which every client limits."""
+
+    def __init__(self, text: str) -> None:
+        """Say what was wrong, where, and what to do."""
+        super().__init__(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…")
 
 
 class InvalidInput(Refused):
@@ -23,7 +29,7 @@ class InvalidInput(Refused):
         """Name the part and say what was expected and what came."""
         super().__init__(f"{field}: {description}")
         self.field = field
-        self.description = description
+        self.description = str(self).removeprefix(f"{field}: ")
         self.metadata = {} if row is None else {"row": str(row)}
 
 

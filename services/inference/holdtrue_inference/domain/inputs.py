@@ -62,15 +62,19 @@ class InputReader:
         if len(shape) != _MATRIX or shape[1] != width:
             raise InvalidInput("inputs[0].shape", f"input {MATRIX!r}: expected [rows, {width}], got {list(shape)}")
         _check_rows(shape[0], 0)
-        return _float32(_elements(request, 0), f"inputs[0] {MATRIX!r}")
+        return _float32(request, 0)
 
     def _columns(self, request: ModelInferRequest) -> Rows:
         places = self._places(request)
         arrays = [_column(request, places[name]) for name in self._names]
-        counts = {len(array) for array in arrays}
-        if len(counts) > 1:
-            lengths = {name: len(array) for name, array in zip(self._names, arrays, strict=True)}
-            raise InvalidInput("inputs", f"expected the same number of rows in every column, got {lengths}")
+        first = len(arrays[0])
+        for name, array in zip(self._names, arrays, strict=True):
+            if len(array) != first:
+                raise InvalidInput(
+                    "inputs",
+                    f"expected the same number of rows in every column, got {first} in {self._names[0]!r} and "
+                    f"{len(array)} in {name!r}",
+                )
         return np.stack(arrays, axis=1)
 
     def _places(self, request: ModelInferRequest) -> dict[str, int]:
@@ -120,7 +124,7 @@ def _column(request: ModelInferRequest, index: int) -> Rows:
             f"inputs[{index}].shape", f"input {tensor.name!r}: expected [rows] or [rows, 1], got {list(shape)}"
         )
     _check_rows(shape[0], index)
-    return _float32(_elements(request, index), f"inputs[{index}] {tensor.name!r}").ravel()
+    return _float32(request, index).ravel()
 
 
 def _check_rows(rows: int, index: int) -> None:
@@ -146,15 +150,17 @@ def _elements(request: ModelInferRequest, index: int) -> NDArray[Any]:
         raise InvalidInput(f"inputs[{index}]", f"input {tensor.name!r}: {error}") from error
 
 
-def _float32(array: NDArray[Any], where: str) -> Rows:
-    """The array as float32, rounded to the nearest; a number beyond its range is refused, not made infinite."""
+def _float32(request: ModelInferRequest, index: int) -> Rows:
+    """An input as float32, rounded to the nearest; a number beyond its range is refused, not made infinite."""
+    array = _elements(request, index)
     if array.dtype == np.float32:
         return array
     with np.errstate(over="ignore"):
         cast = array.astype(np.float32)
-    lost = np.isinf(cast) & np.isfinite(array)
-    if lost.any():
-        raise InvalidInput(where, f"expected numbers that fit FP32, got {array[lost][0]}")
+    lost = array[np.isinf(cast) & np.isfinite(array)]
+    if lost.size:
+        name = request.inputs[index].name
+        raise InvalidInput(f"inputs[{index}]", f"input {name!r}: expected numbers that fit FP32, got {lost[0]}")
     return cast
 
 
