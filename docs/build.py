@@ -1,14 +1,14 @@
 """Draw the pictures of docs/statistics from the library itself.
 
-    python docs/build.py [NAME …]
+    python docs/build.py [--to FOLDER] [NAME …]
 
-Writes docs/statistics/img/NAME.svg, the same bytes every time.
+Writes NAME.svg, the same bytes every time.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,12 +231,15 @@ PICTURES = {
 
 def main() -> None:
     """Draw the pictures that are named, or all."""
-    FOLDER.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or PICTURES:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(PICTURES), metavar="NAME", help=f"of {', '.join(PICTURES)}")
+    parser.add_argument("--to", type=Path, default=FOLDER, metavar="FOLDER", help="where; default: where pages look")
+    options = parser.parse_args()
+    for name in options.names:
         with plt.rc_context(STYLE):
             figure, axes = plt.subplots(layout="constrained")
             PICTURES[name](axes)
-            figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
+            figure.savefig(options.to / f"{name}.svg", metadata={"Date": None})
             plt.close(figure)
 
 

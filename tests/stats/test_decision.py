@@ -151,7 +151,7 @@ def test_features_without_rows_or_with_one_value_are_left_out_and_say_so() -> No
 def test_too_few_rows_are_not_judged() -> None:
     g = np.random.default_rng(8)
     found = judged(g.normal(0, 1, (10_000, 1)), g.normal(3, 1, (400, 1)))
-    assert (found.status, found.needed, found.alarms.any()) == (Status.INSUFFICIENT, 600, False)
+    assert (found.status, found.needed_n, found.alarms.any()) == (Status.INSUFFICIENT, 600, False)
     assert "600 more needed" in str(found)
 
 

@@ -193,7 +193,7 @@ def test_nulls_alarm_as_missing_and_not_as_drift() -> None:
 def test_few_rows_are_insufficient_and_say_how_many_are_missing() -> None:
     r, c = np.full((1, 9), 1000), np.array([[600, 0, 0, 0, 0, 0, 0, 0, 0]])
     result = drift(r, c, ["numeric"])
-    assert (result.status, result.needed) == (Status.INSUFFICIENT, 400)
+    assert (result.status, result.needed_n) == (Status.INSUFFICIENT, 400)
     assert not result.drifted.any()
 
 

@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.long, pytest.mark.serial, pytest.mark.timeout(1800)]
 _NOBODY = 65534
 _BECOME = ("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--")
 _USABLE = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
-_NETWORK = {name: value for name, value in os.environ.items() if name.endswith("_PROXY") or "CERT" in name}
+_TRUST = ("_PROXY", "_CERT", "_CERT_FILE", "_CERT_DIR", "_CA_BUNDLE")
+_NETWORK = {name: value for name, value in os.environ.items() if name.endswith(_TRUST)}
 _NOWHERE = {"HTTP_PROXY": "http://127.0.0.1:1", "HTTPS_PROXY": "http://127.0.0.1:1", "UV_OFFLINE": "1"}
 
 

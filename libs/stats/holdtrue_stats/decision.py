@@ -42,7 +42,7 @@ class DriftResult:
 
     `p` is the combined p-value of the distribution, `tests` [5, d] its components (`TESTS`), `p_missing` that of the
     share of missing values, `missing`; `drifted` and `missing_changed` are the features that alarm (evidence and
-    effect); `n` the rows of the window, of which `needed` are lacking if `status` is insufficient. nan where a test
+    effect); `n` the rows of the window, of which `needed_n` are lacking if `status` is insufficient. nan where a test
     cannot be made.
     """
 
@@ -56,7 +56,7 @@ class DriftResult:
     missing_changed: Bools
     n: int
     status: Status
-    needed: int
+    needed_n: int
 
     @property
     def alarms(self) -> Bools:
@@ -81,7 +81,7 @@ class DriftResult:
 
     def __str__(self) -> str:
         """Read like `2 of 30 features drifted, 0 changed in missing values (n=1000, ok)`."""
-        note = f"{self.status}, {self.needed} more needed" if self.needed else str(self.status)
+        note = f"{self.status}, {self.needed_n} more needed" if self.needed_n else str(self.status)
         counts = f"{self.drifted.sum()} of {len(self.p)} features drifted, {self.missing_changed.sum()} changed"
         return f"{counts} in missing values (n={self.n}, {note})"
 
@@ -155,7 +155,7 @@ def drift(  # noqa: PLR0913, PLR0917 - the rule's parameters, each with its meas
         missing_changed=rejected[d:] & (np.nan_to_num(np.abs(change)) >= min_effect) & (needed == 0),
         n=n,
         status=Status.INSUFFICIENT if needed else Status.OK,
-        needed=needed,
+        needed_n=needed,
     )
 
 

@@ -151,7 +151,7 @@ def drift_measures(names: Sequence[str], result: DriftResult, rows: int) -> list
     """Return adjusted PSI of every column and the score over so many rows, and missing shares where they changed."""
     status = _STATUS[result.status]
     measures = [
-        Measure(name="psi", kind=MEASURE_KIND_DRIFT, subject=subject, n=rows, status=status, needed_n=result.needed)
+        Measure(name="psi", kind=MEASURE_KIND_DRIFT, subject=subject, n=rows, status=status, needed_n=result.needed_n)
         for subject in [*names, SCORE]
     ]
     for one, psi in zip(measures, result.psi_adjusted.tolist(), strict=True):
