@@ -45,9 +45,12 @@ from holdtrue_stats.confusion import binary
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from holdtrue_stats.histogram import Kind
+
 FOLDER = Path(__file__).parent / "statistics" / "img"
 INK, BLUE, ORANGE, GREEN, RED = "#333a45", "#2f6fde", "#e07a1f", "#2a9d5c", "#c43d3d"
-STYLE = {
+NUMERIC: list[Kind] = ["numeric"] * 30
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "holdtrue",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -83,7 +86,7 @@ def drifts(axes: Any) -> None:
     """Share of windows that alarm, by how far one of 30 features has moved."""
     g, shifts, runs = np.random.default_rng(2), np.linspace(0, 0.3, 7), 60
     rules: dict[str, Callable[[Any, Any], bool]] = {
-        "ours: evidence and effect": lambda r, c: bool(drift(r, c, ["numeric"] * 30).drifted.any()),
+        "ours: evidence and effect": lambda r, c: bool(drift(r, c, NUMERIC).drifted.any()),
         "KS, Bonferroni .05": lambda r, c: bool((ks(r[:, :-1], c[:, :-1])[1] < 0.05 / 30).any()),
         "χ² on 16 bins, BH .01": lambda r, c: bool(bh(_chi2(r[:, :-1], c[:, :-1]), 0.01).any()),
         "KS p < .05 on any feature": lambda r, c: bool((ks(r[:, :-1], c[:, :-1])[1] < 0.05).any()),
@@ -235,12 +238,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(PICTURES), metavar="NAME", help=f"of {', '.join(PICTURES)}")
     parser.add_argument("--to", type=Path, default=FOLDER, metavar="FOLDER", help="where; default: where pages look")
     options = parser.parse_args()
+    pyplot: Any = plt
     for name in options.names:
-        with plt.rc_context(STYLE):
-            figure, axes = plt.subplots(layout="constrained")
+        with pyplot.rc_context(STYLE):
+            figure, axes = pyplot.subplots(layout="constrained")
             PICTURES[name](axes)
             figure.savefig(options.to / f"{name}.svg", metadata={"Date": None})
-            plt.close(figure)
+            pyplot.close(figure)
 
 
 if __name__ == "__main__":
