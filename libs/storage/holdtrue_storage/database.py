@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
-from holdtrue_core.errors import HoldtrueError, Unavailable
+from holdtrue_core.errors import HoldtrueError, InvalidArgument, Unavailable
 from holdtrue_core.lifecycle import Resource
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _TRANSIENT = (
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
 _CONNECTING = (*_TRANSIENT, OSError, TimeoutError)
+_NO_TEXT = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)  # in text, in jsonb
 
 
 class Transaction:
@@ -136,8 +137,9 @@ class Database(Resource):
     def transaction(self, actor: Actor) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction: committed at the end of the block, rolled back by any exception.
 
-        Raises Unavailable (retriable) where the database, not the statement, is at fault: away, overloaded, full,
-        deadlock, serialization. After an Unavailable of the commit itself the outcome is unknown: repeat only what
+        Raises InvalidArgument for a text with a NUL character, which PostgreSQL cannot hold, and Unavailable
+        (retriable) where the database, not the statement, is at fault: away, overloaded, full, deadlock,
+        serialization. After an Unavailable of the commit itself the outcome is unknown: repeat only what
         is idempotent.
         """
         return self.unit_of_work(Transaction, actor)
@@ -170,6 +172,8 @@ class Database(Resource):
             yield connection
         except HoldtrueError:
             raise
+        except _NO_TEXT as error:
+            raise InvalidArgument("a text holds a NUL character, which cannot be kept; leave it out") from error
         except Exception as error:
             if isinstance(error, _TRANSIENT) or is_lost(connection):
                 raise self._unavailable(error) from error

@@ -61,6 +61,26 @@ async def test_poison_goes_to_the_dead_letters_and_the_rest_goes_on(registry: Re
     assert found[1].headers == tuple(without_type)
 
 
+async def test_ids_that_the_database_cannot_hold_reach_no_table(registry: Registry, broker: Topics) -> None:
+    dataset = await create(registry)
+    last = offered(dataset.dataset_id, [GOOD])
+    for batch_id in ("a\0b", "".join(map(chr, range(0x4E00, 0x8E00)))):
+        await broker.send_event(offered(dataset.dataset_id, [GOOD], batch_id))
+    await broker.send_event(offered("nobody's\0", [GOOD]))
+    await broker.send_event(last)
+    answer = await publish(registry, dataset, [last.batch_id])
+
+    assert answer.version.rows == 1
+    found: list[DeadLetter] = []
+    while len(found) < 3:
+        found = [
+            *await letters(broker, key("default", dataset.dataset_id)),
+            *await letters(broker, key("default", "nobody's\0")),
+        ]
+    assert [letter.reason for letter in found] == ["bad_batch_id", "bad_batch_id", "bad_dataset_id"]
+    assert "at most 200 printable characters, got 3: 'a\\x00b'" in found[0].message
+
+
 async def test_records_of_an_unknown_dataset_wait_for_it_as_dead_letters(registry: Registry, broker: Topics) -> None:
     assert registry.process.alive
     await broker.send_event(offered("no-such-dataset", [GOOD]))

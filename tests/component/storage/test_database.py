@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 from holdtrue_contracts.actor import service_actor
-from holdtrue_core.errors import Unavailable
+from holdtrue_core.errors import InvalidArgument, Unavailable
 from holdtrue_storage.database import Database, Transaction
 
 if TYPE_CHECKING:
@@ -51,6 +51,14 @@ async def test_a_transaction_commits_and_then_runs_its_hooks(database: Database)
         assert seen == []
     assert seen == [["called"]]
     assert await _names(database) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("query", ["SELECT $1", "SELECT jsonb_build_object($1::jsonb, 1)"])
+async def test_a_text_that_postgresql_cannot_hold_is_the_callers_fault(database: Database, query: str) -> None:
+    with pytest.raises(InvalidArgument, match="NUL"):
+        async with database.transaction(ACTOR) as tx:
+            await tx.fetchval(query, "a\0b")
+    assert await _names(database) == []
 
 
 async def test_an_exception_rolls_back_and_runs_no_hook(database: Database) -> None:

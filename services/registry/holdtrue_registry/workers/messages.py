@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 TOPIC = "data.v1"
 CONSUMER = "registry.ingest"
 """Name of the group, and of the consumer in dead letters."""
+MOST_ID_CHARACTERS = 200
+"""Longest id of a batch or dataset: PostgreSQL indexes them, and a table's log must never name one that it refuses."""
 _SKIPPED = Counter("holdtrue_registry_ingest_skipped", "Records of data.v1 that are not for us", ["type"])
 
 
@@ -45,4 +47,8 @@ def read(record: Incoming) -> Message:
         return Message(record)
     if not event.data.batch_id:
         return Message(record, None, "no_batch_id", "batch_id is empty: without it a retry cannot be recognised")
+    for name, text in (("batch_id", event.data.batch_id), ("dataset_id", event.data.dataset_id)):
+        if len(text) > MOST_ID_CHARACTERS or not text.isprintable():
+            expected = f"expected at most {MOST_ID_CHARACTERS} printable characters"
+            return Message(record, None, f"bad_{name}", f"{name}: {expected}, got {len(text)}: {text[:100]!r}")
     return Message(record, cast("Event[RecordsOffered]", event))
