@@ -45,10 +45,17 @@ def read(record: Incoming) -> Message:
     if not isinstance(event.data, RecordsOffered):
         _SKIPPED.labels(event.type).inc()
         return Message(record)
-    if not event.data.batch_id:
-        return Message(record, None, "no_batch_id", "batch_id is empty: without it a retry cannot be recognised")
-    for name, text in (("batch_id", event.data.batch_id), ("dataset_id", event.data.dataset_id)):
+    if fault := _fault(event.data):
+        return Message(record, None, *fault)
+    return Message(record, cast("Event[RecordsOffered]", event))
+
+
+def _fault(offered: RecordsOffered) -> tuple[str, str] | None:
+    """Return the reason and the text of what is wrong with the ids, or None."""
+    if not offered.batch_id:
+        return "no_batch_id", "batch_id is empty: without it a retry cannot be recognised"
+    for name, text in (("batch_id", offered.batch_id), ("dataset_id", offered.dataset_id)):
         if len(text) > MOST_ID_CHARACTERS or not text.isprintable():
             expected = f"expected at most {MOST_ID_CHARACTERS} printable characters"
-            return Message(record, None, f"bad_{name}", f"{name}: {expected}, got {len(text)}: {text[:100]!r}")
-    return Message(record, cast("Event[RecordsOffered]", event))
+            return f"bad_{name}", f"{name}: {expected}, got {len(text)}: {text[:100]!r}"
+    return None
