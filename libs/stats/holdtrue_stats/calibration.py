@@ -60,9 +60,18 @@ class Map:
         return np.searchsorted(middle, np.asarray(score, np.float64), side="right").astype(np.int64)
 
     def table(self, bins: int = SCORE_BINS) -> Table:
-        """Return the map at the middle of each of `bins` equal bins of [0, 1]."""
+        """Return the mean of the map over each of `bins` equal bins of [0, 1], and the block of the bin's middle."""
         middle = (np.arange(bins) + 0.5) / bins
-        return Table(self(middle), self.block(middle), self.labels)
+        return Table(self._means(bins), self.block(middle), self.labels)
+
+    def _means(self, bins: int) -> Floats:
+        """The map is piecewise linear: trapezoids between its knots and the bins' borders are exact."""
+        knots = np.concatenate([self.first, self.last])
+        border = np.unique(np.concatenate([np.arange(bins + 1) / bins, knots[(knots > 0) & (knots < 1)]]))
+        height = self(border)
+        place = score_bin((border[1:] + border[:-1]) / 2, bins)
+        area = np.bincount(place, np.diff(border) * (height[1:] + height[:-1]) / 2, bins)
+        return area.astype(np.float64) * bins
 
     def to_bytes(self) -> bytes:
         """Return the map as checked bytes."""
