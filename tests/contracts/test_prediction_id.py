@@ -245,3 +245,9 @@ def test_label_shards_are_crc32_of_the_text() -> None:
     text = uuid_text(REQUEST)
     assert ids.label_shard(text) == zlib.crc32(text.encode()) % 12 == 10
     assert {ids.label_shard(f"order-{i}") for i in range(200)} == set(range(12))
+
+
+def test_a_callers_own_id_is_short_printable_ascii() -> None:
+    assert ids.external_id_problem("x" * 128) == ids.external_id_problem("order 7/ü"[:7]) == ""
+    for text in ("x" * 129, "ü", "a\0b", "a\nb"):
+        assert repr(text)[:20] in ids.external_id_problem(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import holdtrue as ht
@@ -206,6 +207,18 @@ SDK = {
     "label, id": Refused(_label("nonsense", 1), ht.InvalidArgument, ("<request id>/<tail>", "'nonsense'")),
     "label, value": Refused(_label("", "yes", key="k"), ht.InvalidArgument, ("class index", "'yes'")),
     "label, revision": Refused(_label("", 1, key="k", revision=-1), ht.InvalidArgument, ("0 or higher", "-1")),
+    "label, great revision": Refused(_label("", 1, key="k", revision=1 << 63), ht.InvalidArgument, ("at most 2^63",)),
+    "label, infinite": Refused(_label("", np.inf, key="k"), ht.InvalidArgument, ("class index", "inf")),
+    "label, weight": Refused(_label("", 1, key="k", weight=np.nan), ht.InvalidArgument, ("weight", "nan")),
+    "label, key": Refused(_label("", 1, key="a\0b"), ht.InvalidArgument, ("key", "printable ASCII", "'a\\x00b'")),
+    "label, time": Refused(
+        _label("", 1, key="k", observed_at=datetime(1, 1, 1, tzinfo=UTC)), ht.InvalidArgument, ("from 1970",)
+    ),
+    "label, zone": Refused(
+        _label("", 1, key="k", observed_at=datetime(2026, 1, 1)),  # noqa: DTZ001
+        ht.InvalidArgument,
+        ("no time zone",),
+    ),
     "table": Refused(_add([{"a": 1}, {"a": "x"}], "a"), ht.InvalidArgument, ("one type of value a column",)),
     "table, role": Refused(_add([{"a": 1}], "b"), ht.InvalidArgument, ("label", "'b'", "the columns are a")),
     "alerts": Refused(_watch_badly, ht.InvalidArgument, ("'bad'", "critical")),

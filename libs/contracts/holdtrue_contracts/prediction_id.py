@@ -30,6 +30,8 @@ MAX_SLOTS = 1 << 14
 """Revision slots of a tenant."""
 CODES = 1 << 12
 """Score codes."""
+MAX_EXTERNAL_ID = 128
+"""Characters of a caller's own id of a request, printable ASCII."""
 LABEL_SHARDS = 12
 """Shards of labels: the key of `labels.v1`."""
 
@@ -219,6 +221,13 @@ def verify(prediction_id: PredictionId, id_key: int) -> bool:
 def time_ns(request_id: bytes) -> int:
     """Return when the request id was made, nanoseconds since the epoch, to the millisecond."""
     return int.from_bytes(request_id[:6]) * 1_000_000
+
+
+def external_id_problem(text: str) -> str:
+    """Say what is wrong with a caller's own id; empty if nothing. Inference takes no other ids with requests."""
+    if len(text) <= MAX_EXTERNAL_ID and text.isascii() and text.isprintable():
+        return ""
+    return f"expected at most {MAX_EXTERNAL_ID} printable ASCII characters, got {text[: MAX_EXTERNAL_ID + 1]!r}"
 
 
 def label_shard(id_text: str) -> int:

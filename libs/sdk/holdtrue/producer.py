@@ -39,6 +39,8 @@ _BATCH_BYTES = 256_000
 _BATCH_LABELS = 4096
 _LABEL_BYTES = 160  # what a label takes in memory and in its message, about
 _MOST_ROW_BYTES = 800_000
+_MOST_REVISION = 2**63 - 1
+_LATEST_S = 4_102_444_800  # the begin of the year 2100
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +143,13 @@ class Producer:
         """
         if bool(prediction_id) == bool(key):
             raise InvalidArgument("label: give the prediction's id or its key, and not both")
-        if revision < 0:
-            raise InvalidArgument(f"label: expected a revision of 0 or higher, got {revision}")
-        observed = time_ns() if observed_at is None else int(observed_at.timestamp() * 1e9)
-        label = _Label(prediction_id, key, _value(value), revision, observed, weight)
+        if not 0 <= revision <= _MOST_REVISION:
+            raise InvalidArgument(f"label: expected a revision of 0 or higher, at most 2^63 - 1, got {revision}")
+        if not 0 <= weight < math.inf:
+            raise InvalidArgument(f"label: expected a weight of 0 or higher, got {weight}")
+        if problem := ids.external_id_problem(key):
+            raise InvalidArgument(f"label, key: {problem}")
+        label = _Label(prediction_id, key, _value(value), revision, _observed_ns(observed_at), weight)
         shard = ids.label_shard(key or _request_id(prediction_id))
         self._sender.reserve(_LABEL_BYTES)
         with self._lock:
@@ -281,11 +286,22 @@ def _value(value: float | None) -> float:
         return math.nan
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if math.isnan(number):
+    if not math.isfinite(number):
         raise InvalidArgument(f"label: expected a class index, a number, true or false, or None, got {value!r}")
     return number
+
+
+def _observed_ns(at: datetime | None) -> int:
+    if at is None:
+        return time_ns()
+    if at.tzinfo is None:
+        raise InvalidArgument(f"observed_at: {at} has no time zone; for UTC write at.replace(tzinfo=datetime.UTC)")
+    seconds = at.timestamp()
+    if not 0 <= seconds < _LATEST_S:
+        raise InvalidArgument(f"observed_at: expected a time from 1970 to 2099, got {at}")
+    return int(seconds * 1e9)
 
 
 def _request_id(prediction_id: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from holdtrue_contracts.columns import MalformedColumn, unpack, unpack_texts
 from holdtrue_contracts.monitor.v1.labels_pb2 import LabelsObserved
-from holdtrue_contracts.prediction_id import PredictionId, parse, time_ns
+from holdtrue_contracts.prediction_id import PredictionId, external_id_problem, parse, time_ns
 
 from holdtrue_monitor.domain.buckets import Labelled, Place
 
@@ -66,7 +66,10 @@ def fault(label: Label) -> str:
         return f"the label of a binary model is 0 or 1, got {label.value:g}"
     if label.revision < 0:
         return f"the revision is 0 or higher, got {label.revision}"
-    return _id_fault(label.prediction_id) if label.prediction_id else ""
+    if label.prediction_id:
+        return _id_fault(label.prediction_id)
+    problem = external_id_problem(label.external_id)
+    return problem and f"external id: {problem}"
 
 
 def winner(a: Label | None, b: Label) -> Label:
