@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import shutil
 import struct
 import subprocess
@@ -78,9 +79,13 @@ class Kafka(Program):
         """Fetch what is missing, format a new folder: in a draft that is renamed, so that half of one is never used.
 
         Raises:
-            StartError: the port is taken, or something is missing and cannot be downloaded.
+            StartError: the port is taken, something is missing and cannot be downloaded, or Kafka cannot use the path.
         """
         check(self._port, "kafka", PORT_VARIABLE)
+        if "," in str(self.data):
+            raise StartError(
+                f"Kafka splits paths at commas, and {self.data} has one; choose another folder with --data"
+            )
         self._java = [str(find_java(self.say)), *_JVM, "-cp", str(kafka_jars(self.say) / "*")]
         self._run.mkdir(parents=True, exist_ok=True)
         if (self.data / "meta.properties").exists():
@@ -92,7 +97,8 @@ class Kafka(Program):
         properties = self._write_properties(draft)
         # `=`, because an id may begin with a hyphen.
         command = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", properties]
-        done = subprocess.run(tethered([*self._java, *command]), check=False, capture_output=True, text=True)
+        program, names = tethered([*self._java, *command]), self.environment()
+        done = subprocess.run(program, check=False, capture_output=True, text=True, env=names)
         if done.returncode != 0:
             raise StartError(f"Kafka could not create {self.data}: {done.stderr.strip() or done.stdout.strip()}")
         draft.rename(self.data)
@@ -100,6 +106,10 @@ class Kafka(Program):
     def command(self) -> list[str]:
         """Java with the broker and its properties."""
         return tethered([*self._java, "kafka.Kafka", self._write_properties(self.data)])
+
+    def environment(self) -> dict[str, str]:
+        """Ours, but with UTF-8 for the names of files: Java finds no others than ASCII in the locale C."""
+        return os.environ | {"LC_ALL": "C.UTF-8"}
 
     async def ready(self) -> bool:
         """Ask the broker for its metadata: it is ready when it names itself as one that lives."""
@@ -122,5 +132,11 @@ class Kafka(Program):
             "controller.quorum.voters": f"1@{controller}",
         }
         path = self._run / f"{log_dir.name}.properties"
-        path.write_text("".join(f"{name}={value}\n" for name, value in (_SETTINGS | addresses).items()))
+        path.write_text("".join(f"{name}={_escaped(value)}\n" for name, value in (_SETTINGS | addresses).items()))
         return str(path)
+
+
+def _escaped(value: str) -> str:
+    """Write a value for Java, which reads Latin-1 where backslashes escape."""
+    units = memoryview(value.encode("utf-16-le", "surrogatepass")).cast("H")
+    return "".join(chr(unit) if 32 <= unit < 127 and unit != 92 else f"\\u{unit:04x}" for unit in units)  # noqa: PLR2004

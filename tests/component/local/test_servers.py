@@ -52,6 +52,19 @@ async def broker(tmp_path: Path) -> AsyncIterator[Kafka]:
     await broker.kill()
 
 
+async def test_kafka_lives_in_a_folder_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    broker = Kafka(tmp_path / "my Grö\\ße 数据 🙂" / "kafka")
+    await broker.start()
+    await broker.kill()
+    assert (broker.data / "meta.properties").exists()
+
+
+async def test_kafka_says_that_it_splits_paths_at_commas(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=r"commas.*--data"):
+        await Kafka(tmp_path / "a,b" / "kafka").start()
+
+
 @pytest.mark.parametrize("end", ["stop", "kill"])
 async def test_postgres_keeps_what_was_committed(server: Postgres, end: str) -> None:
     assert str(await _value(server.dsn, "SHOW server_version")).startswith("18.")
