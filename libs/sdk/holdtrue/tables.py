@@ -62,11 +62,18 @@ def as_table(rows: Rows, text: Collection[str] = ()) -> pa.Table:
     return table
 
 
+def _separator(names: Sequence[str]) -> str:
+    """Say so where what looks like several columns came as one."""
+    found = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), None)
+    return f": one column, separated by {found!r}? Write it with commas" if found else ""
+
+
 def infer_schema(table: pa.Table, label: str, time: str = "") -> DatasetSchema:
     """Return the schema that a table's columns suggest; raises InvalidArgument for a label or time that it lacks."""
     for role, name in (("label", label), ("time", time)):
         if name not in table.column_names and (name or role == "label"):
-            raise InvalidArgument(f"{role}: no column {name!r}; the columns are {_some(table.column_names)}")
+            names = table.column_names
+            raise InvalidArgument(f"{role}: no column {name!r}; the columns are {_some(names)}{_separator(names)}")
     columns = [ColumnSpec(name=field.name, dtype=_dtype(field)) for field in table.schema]
     return DatasetSchema(columns=columns, label=label, time=time)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import grpc
 from holdtrue_contracts.monitor.v1 import monitor_service_pb2 as pb
-from holdtrue_contracts.monitor.v1.alerts_pb2 import ALERT_STATUS_ACKNOWLEDGED, ALERT_STATUS_RESOLVED
+from holdtrue_contracts.monitor.v1.alerts_pb2 import ALERT_STATUS_ACKNOWLEDGED, ALERT_STATUS_RESOLVED, Severity
 from holdtrue_contracts.monitor.v1.monitor_service_pb2_grpc import (
     AlertServiceServicer,
     LabelServiceServicer,
@@ -44,6 +44,7 @@ _BATCH = 500
 _POLL_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 20.0
 _LATEST_NS = 2**63 - 1
+_MOST_DIGITS = 19
 
 
 class ResumeExpired(HoldtrueError):
@@ -86,6 +87,8 @@ class MonitoringServicer(MonitoringServiceServicer):
             got = f"{request.from_ns} to {request.to_ns}"
             raise InvalidArgument.of("to_ns", f"the span must end after its begin, got {got}")
         window = self._settings.window_ns
+        if request.to_ns > _LATEST_NS - window:
+            raise InvalidArgument.of("to_ns", f"at most {_LATEST_NS - window}, got {request.to_ns}")
         span = request.from_ns - request.from_ns % window, -(-request.to_ns // window) * window
         async with self._outbox.transaction(actor_of(context)) as tx:
             ids = await _deployments(CatalogStore(tx), request.deployment)
@@ -169,7 +172,7 @@ class AlertServicer(AlertServiceServicer):
             first, last = await AlertStore(tx).span()
         if not token:
             return last
-        if not token.isdecimal() or int(token) > last:
+        if not token.isdecimal() or len(token) > _MOST_DIGITS or int(token) > last:
             raise InvalidArgument.of("resume_token", f"{token[:40]!r} was never given out; leave it empty to begin now")
         if int(token) and int(token) < first - 1:
             raise ResumeExpired(
@@ -221,6 +224,9 @@ async def _deployments(store: CatalogStore, named: str) -> dict[str, str]:
 
 
 def _filter(wanted: pb.AlertFilter) -> Filter:
+    if wanted.min_severity not in Severity.values():
+        expected = ", ".join(f"{name} {number}" for name, number in Severity.items())
+        raise InvalidArgument.of("filter.min_severity", f"expected one of {expected}; got {wanted.min_severity}")
     return Filter(wanted.deployment, wanted.min_severity, wanted.kind_prefix)
 
 

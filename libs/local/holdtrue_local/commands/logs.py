@@ -24,7 +24,7 @@ def logs(
     /,
     *,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative=())] = False,
-    lines: Annotated[int, Parameter(name=["--lines", "-n"], validator=Number(gte=0))] = 50,
+    lines: Annotated[int, Parameter(name=["--lines", "-n"], validator=Number(gte=0, lte=1_000_000))] = 50,
     data: Path | None = None,
 ) -> None:
     """Show what a program of the platform wrote, or with no name what all of them wrote, each line with its name.

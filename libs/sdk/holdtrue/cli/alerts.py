@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from holdtrue.cli.exits import Exit
-from holdtrue.cli.output import Output, show, show_one
+from holdtrue.cli.output import Output, StreamOutput, show, show_one
 from holdtrue.client import connect
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def list_(
     return Exit.CONDITION if exit_code and rows else Exit.OK
 
 
-def watch(*, deployment: str = "", severity: Severity = "info", since: str = "now", output: Output = "table") -> None:
+def watch(
+    *, deployment: str = "", severity: Severity = "info", since: str = "now", output: StreamOutput = "table"
+) -> None:
     """Show alerts as they come, until Ctrl-C; the stream survives restarts of the monitor.
 
     Examples:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from holdtrue.client import Client
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_MOST_SECONDS = 36_500 * 86_400.0  # a hundred years
+_MOST_DIGITS = 18  # numbers of versions travel as 64 bits
+MOST_INT = 2**63 - 1
+"""Largest number that can be sent."""
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 
 
@@ -31,7 +35,7 @@ class Selector:
             raise UsageError(f"expected NAME or NAME@VERSION, got {text!r}")
         if version == "latest" or version == "champion":  # noqa: PLR1714  the type checker understands this
             return cls(name, version)
-        if version and not (version.isdecimal() and int(version)):
+        if version and not (version.isdecimal() and len(version) <= _MOST_DIGITS and int(version)):
             raise UsageError(f"{text}: expected a version number from 1, latest or champion after @, got {version!r}")
         return cls(name, int(version) if version else None)
 
@@ -71,7 +75,9 @@ def seconds(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if match is None:
         raise UsageError(f"expected a duration such as 200ms, 30s, 10m, 2h or 7d, got {text!r}")
-    return float(match[1]) * _SECONDS[match[2]]
+    if (value := float(match[1]) * _SECONDS[match[2]]) > _MOST_SECONDS:
+        raise UsageError(f"expected a duration of at most 36500d, got {text!r}")
+    return value
 
 
 def percentages(text: str) -> list[float]:

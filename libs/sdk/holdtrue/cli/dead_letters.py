@@ -74,7 +74,12 @@ async def _read() -> list[DeadLetter]:
     from holdtrue import endpoints, topics  # noqa: PLC0415
 
     records = topics.read(endpoints.find(), [DEAD_LETTERS], since_ms=0, follow=False)
-    letters = [DeadLetter.from_record(record.key, record.value, record.headers) async for record in records]
+    letters: list[DeadLetter] = []
+    async for record in records:
+        try:
+            letters.append(DeadLetter.from_record(record.key, record.value, record.headers))
+        except ValueError as error:  # somebody else's record
+            sys.stderr.write(f"! {record.topic}/{record.partition}@{record.offset} is skipped: {error}\n")
     return sorted(letters, key=lambda letter: letter.failed_at)
 
 

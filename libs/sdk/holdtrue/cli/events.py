@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from holdtrue.cli.arguments import seconds
 from holdtrue.cli.exits import UsageError
-from holdtrue.cli.output import Output, show_one
+from holdtrue.cli.output import StreamFormat, StreamOutput, show_one
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
@@ -24,7 +24,7 @@ def tail(
     type_: Annotated[str, Parameter(name="--type")] = "*",
     since: Annotated[str, Parameter(name="--from")] = "",
     follow: bool = True,
-    output: Output = "table",
+    output: StreamOutput = "table",
 ) -> None:
     """Show events as they come, until Ctrl-C.
 
@@ -42,7 +42,7 @@ def tail(
     asyncio.run(_tail(type_, since_ms, output, follow=follow))
 
 
-async def _tail(pattern: str, since_ms: int | None, output: Output, *, follow: bool) -> None:
+async def _tail(pattern: str, since_ms: int | None, output: StreamFormat, *, follow: bool) -> None:
     from holdtrue_contracts.catalogue import EVENTS  # noqa: PLC0415  Kafka and all messages only when it runs
 
     from holdtrue import endpoints, topics  # noqa: PLC0415

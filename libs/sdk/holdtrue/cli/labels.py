@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from holdtrue_contracts.monitor.v1.monitor_service_pb2 import Label
 
+from holdtrue.cli.arguments import MOST_INT
 from holdtrue.cli.exits import UsageError
 from holdtrue.client import connect
 from holdtrue.errors import InvalidArgument
@@ -38,7 +39,7 @@ def add(
     /,
     *,
     key: Annotated[bool, Parameter(negative=())] = False,
-    revision: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    revision: Annotated[int, Parameter(validator=Number(gte=0, lte=MOST_INT))] = 0,
 ) -> None:
     """Tell what turned out to be true, of one prediction or of those in a CSV file.
 
@@ -90,7 +91,7 @@ def _read(name: str, revision: int) -> list[Located]:
     if not path.is_file():
         raise UsageError(f"{name}: no such file; to label one prediction write its id and the VALUE")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             labels = list(_lines(path, file, revision))
     except UnicodeDecodeError as error:
         raise InvalidArgument(f"{path}: expected CSV text in UTF-8: {error.reason}") from error

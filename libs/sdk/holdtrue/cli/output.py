@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 Format = Literal["table", "json", "ndjson", "csv", "name"]
 Output = Annotated[Format, Parameter(name=["--output", "-o"], help="How to print: table, json, ndjson, csv or name.")]
 
+StreamFormat = Literal["table", "json", "ndjson", "name"]
+StreamOutput = Annotated[
+    StreamFormat, Parameter(name=["--output", "-o"], help="How to print: table, json or ndjson (a line each), or name.")
+]
+
 Row = dict[str, Any]
 _NOTHING: tuple[object, ...] = (None, "", [], {})
 

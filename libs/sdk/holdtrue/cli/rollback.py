@@ -6,8 +6,9 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from holdtrue.cli.arguments import confirm
+from holdtrue.cli.arguments import MOST_INT, confirm
 from holdtrue.cli.exits import Exit
 from holdtrue.cli.output import Output, details
 from holdtrue.cli.rollout import ROLLOUT, rollout_row
@@ -22,7 +23,7 @@ def rollback(
     /,
     *,
     reason: str,
-    to: int = 0,
+    to: Annotated[int, Parameter(validator=Number(gte=0, lte=MOST_INT))] = 0,
     yes: Annotated[bool, Parameter(negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     output: Output = "table",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from holdtrue.cli.arguments import MOST_INT
 from holdtrue.cli.messages import plain, time_text
 from holdtrue.cli.output import Output, details
 from holdtrue.cli.output import show as show_rows
@@ -26,7 +27,7 @@ _RUN = [
 def list_(
     *,
     model: str = "",
-    limit: Annotated[int, Parameter(validator=Number(gte=1))] = 50,
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=MOST_INT))] = 50,
     output: Output = "table",
 ) -> None:
     """List training runs, newest first.

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from holdtrue.cli.arguments import Selector, seconds
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from holdtrue.cli.arguments import MOST_INT, Selector, seconds
 from holdtrue.cli.exits import UsageError
 from holdtrue.cli.models import VERSION, dataset_names, version_row
 from holdtrue.cli.output import Output, details, suggest
@@ -21,7 +25,7 @@ def train(
     data: str,
     recipe: str = "gradient_boosting",
     min_precision: float = 0.0,
-    seed: int = 0,
+    seed: Annotated[int, Parameter(validator=Number(gte=-MOST_INT, lte=MOST_INT))] = 0,
     timeout: str = "1h",
     output: Output = "table",
 ) -> None:
@@ -36,7 +40,7 @@ def train(
     Args:
         model: Name of the model.
         data: Dataset as NAME for the newest version, or NAME@VERSION.
-        recipe: A built-in recipe (logistic, gradient_boosting, random_forest, hist_gradient_boosting) or a YAML file.
+        recipe: A built-in recipe (logistic, gradient_boosting, random_forest) or a YAML file.
         min_precision: Precision that every version of a new model must reach.
         seed: Seed of everything random; 0 for one that follows from the run.
         timeout: How long to wait, for example 10m; the run itself goes on.

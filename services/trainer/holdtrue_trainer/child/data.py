@@ -107,7 +107,7 @@ def _positive(values: list[Label], name: str, recipe: Recipe) -> Label:
         return next(value for value in values if value == recipe.positive_class)
     if set(values) == {0, 1}:
         return next(value for value in values if value)
-    raise RecipeError(f"positive_class: say which of {values} in column {name!r} is the positive class")
+    raise RecipeError(f"positive_class: say which of {values} in column {name!r} is the positive class, in the recipe")
 
 
 def _label(value: float | str) -> Label:
