@@ -78,7 +78,7 @@ class React:
             outbox: Opens the transactions that the handlers get.
             kafka: Where the events are.
             group: Name of the consumer group, without prefix.
-            handlers: A module, or functions and methods, marked by `@subscribes`.
+            handlers: A module, or functions, marked by `@subscribes`.
             consumer: Name in the inbox, by default the group's. A new group with the old consumer's name reads
                 everything again without any effect for what was handled.
             tries: Attempts at an event that raises something unexpected.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from .kafka import abort
 from .outbox import SIGNAL, unpack_headers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from aiokafka import AIOKafkaProducer, RecordMetadata
     from asyncpg import Record
@@ -99,35 +99,29 @@ class Relay:
     async def run(self) -> None:
         """Relay until the stop, then what Kafka still takes at once."""
         backoff = Backoff(longest=_REST_SECONDS)
-        try:
-            while not self._stopping.is_set():
-                try:
-                    async with self._elected() as connection:
-                        await self._drain(connection, backoff)
-                except Unavailable as error:
-                    await self._rest(error, backoff)
-                except KafkaError as error:
-                    await self._drop_producer()
-                    await self._rest(error, backoff)
-        finally:
-            await self._drop_producer()
+        while not self._stopping.is_set():
+            try:
+                await self._lead(backoff)
+            except (Unavailable, KafkaError) as error:
+                _log.warning("the relay rests", service=self._service, error=f"{type(error).__name__}: {error}")
+                await self._rest(backoff.next())
 
     async def stop(self) -> None:
-        """End after what is there was sent; what Kafka does not take stays in the outbox."""
+        """End after what is there was sent, if by us; what Kafka does not take stays in the outbox."""
         self._stopping.set()
         self._wake.set()
 
-    @asynccontextmanager
-    async def _elected(self) -> AsyncGenerator[Connection]:
-        """Wait for the lock; it belongs to the session, so that it goes when the session goes."""
+    async def _lead(self, backoff: Backoff) -> None:
+        """Wait for the lock, then relay; it belongs to the session, so that it goes when the session goes."""
         async with self._database.acquire() as connection:
             while not await connection.fetchval(_ELECT, self._service):
-                await self._pause(_POLL_SECONDS)
+                await self._rest(_POLL_SECONDS)
                 if self._stopping.is_set():
-                    break
+                    return
             try:
-                yield connection
+                await self._drain(connection, backoff)
             finally:
+                await self._drop_producer()  # nothing of ours may arrive after what the next one sends
                 if not is_lost(connection):
                     await connection.execute(_RESIGN, self._service)
 
@@ -226,9 +220,10 @@ class Relay:
             producer, self._producer = self._producer, None
             await abort(producer)
 
-    async def _rest(self, error: Exception, backoff: Backoff) -> None:
-        _log.warning("the relay rests", service=self._service, error=f"{type(error).__name__}: {error}")
-        await self._pause(backoff.next())
+    async def _rest(self, seconds: float) -> None:
+        """Wait, whatever is published meanwhile; only the stop ends it early."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -21,7 +21,7 @@ _MARK = "__subscribes__"
 
 
 def subscribes(message: type[M]) -> Callable[[Handler[M]], Handler[M]]:
-    """Mark a function (or method) as the handler of an event; `React` finds it by the mark."""
+    """Mark a function as the handler of an event; `React` finds it by the mark."""
 
     def mark(handler: Handler[M]) -> Handler[M]:
         vars(handler)[_MARK] = message
@@ -48,4 +48,4 @@ def _functions(handlers: Handlers) -> Iterable[AnyHandler]:
     if not isinstance(handlers, ModuleType):
         return handlers
     members = vars(handlers).values()
-    return [value for value in members if isinstance(value, FunctionType | MethodType) and hasattr(value, _MARK)]
+    return [value for value in members if isinstance(value, FunctionType) and hasattr(value, _MARK)]

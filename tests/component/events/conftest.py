@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from holdtrue_contracts.catalogue import DEAD_LETTERS, TOPICS
 from holdtrue_events.kafka import Kafka
 from holdtrue_events.outbox import Outbox
 from holdtrue_events.topics import ensure
@@ -10,10 +11,10 @@ from holdtrue_storage.database import Database
 from holdtrue_storage.migrations import migrate
 from holdtrue_storage.provision import provision
 
+from tests.component.events.harness import SCHEMA
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-SCHEMA = "service"
 
 
 @pytest.fixture
@@ -36,6 +37,6 @@ def outbox(database: Database) -> Outbox:
 
 @pytest.fixture
 async def bus(kafka: str, topic_prefix: str) -> Kafka:
-    """Kafka with the topics of the catalogue under a prefix of this test."""
-    await ensure(kafka, topic_prefix)
+    """Kafka with a few topics of the catalogue, under a prefix of this test."""
+    await ensure(kafka, topic_prefix, topics=[TOPICS[name] for name in ("runs.v1", "deployments.v1", DEAD_LETTERS)])
     return Kafka(kafka, topic_prefix)

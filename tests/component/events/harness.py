@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 SCHEMA = "service"
 ACTOR = service_actor(SCHEMA)
 MODELS = [f"model-{number}" for number in range(9)]
-PATIENCE = 60
+PATIENCE = 100  # less than the limit of a test, so that it says what never came
+_HOLD = f"SELECT pg_advisory_lock(hashtextextended('holdtrue relay of {SCHEMA}', 0))"
+_LET_GO = f"SELECT pg_advisory_unlock(hashtextextended('holdtrue relay of {SCHEMA}', 0))"
+_LEADERS = """
+SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 
 class Part(Protocol):
@@ -46,7 +51,7 @@ async def on_run_requested(event: Event[RunRequested], tx: Transaction) -> None:
 @asynccontextmanager
 async def running(*parts: Part) -> AsyncGenerator[None]:
     """Run parts of a service, stop them at the end as it would: in reverse order."""
-    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(2 * PATIENCE), asyncio.TaskGroup() as group:
         for part in parts:
             await part.start()
             group.create_task(part.run())
@@ -130,3 +135,23 @@ def by_model(found: Iterable[Pair]) -> ByModel:
     for model, event in found:
         models[model].append(event)
     return models
+
+
+@asynccontextmanager
+async def led_by_another(database: Database, instead_of: int = 0) -> AsyncGenerator[None]:
+    """Hold the lock that elects the relay; `instead_of`: the session that holds it now is ended."""
+    async with database.acquire() as connection:
+        waiting = asyncio.create_task(connection.execute(_HOLD))
+        if instead_of:
+            await values(database, "SELECT pg_terminate_backend($1)", instead_of)
+        await waiting
+        yield
+        await connection.execute(_LET_GO)
+
+
+async def leaders(database: Database) -> list[int]:
+    """The sessions that hold that lock, when there are any."""
+    async with asyncio.timeout(PATIENCE):
+        while not (found := await values(database, _LEADERS)):
+            await asyncio.sleep(0.02)
+    return found

@@ -6,35 +6,32 @@ import asyncio
 import random
 import signal
 import sys
-from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from holdtrue_contracts.actor import service_actor
-from holdtrue_contracts.trainer.v1.runs_pb2 import RunRequested
-from holdtrue_events.mirror import Mirror
-from holdtrue_events.react import React, subscribes
+from holdtrue_events.react import React
 from holdtrue_events.relay import Relay
 
+from tests.component.events.harness import (
+    MODELS,
+    by_model,
+    emptied,
+    everything,
+    handled,
+    on_run_requested,
+    pairs,
+    publish,
+    values,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from holdtrue_contracts.codec import Event
     from holdtrue_events.kafka import Kafka
-    from holdtrue_events.outbox import Outbox, Transaction
+    from holdtrue_events.outbox import Outbox
     from holdtrue_storage.database import Database
-
-    ByModel = dict[str, list[str]]
 
 PROGRAM = Path(__file__).with_name("crashing_relay.py")
 LIVES = 4
 EVENTS = 300
-MODELS = [f"model-{number}" for number in range(9)]
-
-
-@subscribes(RunRequested)
-async def on_run_requested(event: Event[RunRequested], tx: Transaction) -> None:
-    await tx.execute("INSERT INTO effect (value) VALUES ($1)", f"{event.data.model_id} {event.id}")
 
 
 async def test_a_kill_between_send_and_delete_loses_and_repeats_nothing(
@@ -47,23 +44,19 @@ async def test_a_kill_between_send_and_delete_loses_and_repeats_nothing(
     async with asyncio.timeout(100), asyncio.TaskGroup() as group:
         group.create_task(react.run())
         for life in range(LIVES):
-            sent += await publish(outbox, random.Random(life))  # noqa: S311  no secret
+            sent += await publish_many(outbox, random.Random(life))  # noqa: S311  no secret
             assert await live(dsn, bus.bootstrap, bus.prefix) == -signal.SIGKILL
-            assert len(await values(database, "SELECT id::text AS value FROM outbox")) == len(sent)
+            assert len(await values(database, "SELECT id FROM outbox")) == len(sent)
         group.create_task(relay.run())
-        while await values(database, "SELECT id::text AS value FROM outbox"):
-            await asyncio.sleep(0.05)
-        had = await everything(bus)
-        while len(effects := await values(database, "SELECT value FROM effect ORDER BY number")) < len(sent):
-            await asyncio.sleep(0.05)
+        await emptied(database)
+        had = pairs(await everything(bus))
+        had_effect = await handled(database, len(sent))
         await relay.stop()
         await react.stop()
 
     assert len(had) > len(sent), "no life ended between send and delete"
     assert by_model(dict.fromkeys(had)) == by_model(sent)
-    assert by_model([(model, event) for model, _, event in (effect.partition(" ") for effect in effects)]) == by_model(
-        sent
-    )
+    assert by_model(had_effect) == by_model(sent)
 
 
 async def live(*arguments: str) -> int:
@@ -76,39 +69,6 @@ async def live(*arguments: str) -> int:
             process.kill()
 
 
-async def publish(outbox: Outbox, chance: random.Random) -> list[tuple[str, str]]:
+async def publish_many(outbox: Outbox, chance: random.Random) -> list[tuple[str, str]]:
     """Publish events of several models in several transactions; model and event of each, in order."""
-    sent: list[tuple[str, str]] = []
-    while len(sent) < EVENTS:
-        async with outbox.transaction(service_actor("service")) as tx:
-            models = chance.choices(MODELS, k=10)
-            sent += [(model, tx.publish(RunRequested(model_id=model)).id) for model in models]
-    return sent
-
-
-async def everything(bus: Kafka) -> list[tuple[str, str]]:
-    """Model and event of every record that Kafka has."""
-    heard: list[Event[Any]] = []
-
-    def hear(_key: bytes, event: Event[Any] | None) -> None:
-        assert event is not None
-        heard.append(event)
-
-    mirror = Mirror(bus, "runs.v1", hear)
-    await mirror.start()
-    await mirror.stop()
-    await mirror.run()
-    return [(event.data.model_id, event.id) for event in heard]
-
-
-async def values(database: Database, query: str) -> list[str]:
-    async with database.acquire() as connection:
-        return [row["value"] for row in await connection.fetch(query)]
-
-
-def by_model(pairs: Iterable[tuple[str, str]]) -> ByModel:
-    """Events of each model in their order."""
-    found: ByModel = defaultdict(list)
-    for model, event in pairs:
-        found[model].append(event)
-    return found
+    return [pair for _ in range(EVENTS // 10) for pair in await publish(outbox, *chance.choices(MODELS, k=10))]

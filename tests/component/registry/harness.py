@@ -141,10 +141,12 @@ class Topics:
     ) -> RecordMetadata:
         return await self._producer.send_and_wait(self.prefix + topic, value, key, headers=headers)
 
-    async def records(self, topic: str) -> list[Any]:
-        """Everything that is on the topic now."""
+    async def records(self, topic: str, count: int = 0) -> list[Any]:
+        """Everything that is on the topic now; `count`: its partitions, if not as many as the catalogue says."""
         async with AIOKafkaConsumer(bootstrap_servers=self._bootstrap, auto_offset_reset="earliest") as consumer:
-            partitions = [TopicPartition(self.prefix + topic, index) for index in range(TOPICS[topic].partitions)]
+            partitions = [
+                TopicPartition(self.prefix + topic, index) for index in range(count or TOPICS[topic].partitions)
+            ]
             consumer.assign(partitions)
             ends = await consumer.end_offsets(partitions)
             found: list[Any] = []
