@@ -149,7 +149,7 @@ class AlertServicer(AlertServiceServicer):
             if wanted.deployment:
                 await _deployments(CatalogStore(tx), wanted.deployment)
         position = await self._begin(actor, request.resume_token)
-        told = self._clock.monotonic()
+        told = -math.inf  # the first sign of life comes at once: without its token, a stream that breaks cannot resume
         while True:
             async with self._outbox.transaction(actor) as tx:
                 found = await AlertStore(tx).after(position, _BATCH)

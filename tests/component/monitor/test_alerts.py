@@ -202,3 +202,6 @@ async def test_wrong_questions_are_answered_with_what_to_do(platform: Platform) 
     stream = platform.alerts.Subscribe(SubscribeRequest(resume_token=BEGINNING + "12"), metadata=PERSON)
     with pytest.raises(grpc.aio.AioRpcError, match="never given out"):
         await stream.read()
+    async with asyncio.timeout(10):
+        first = await platform.alerts.Subscribe(SubscribeRequest(), metadata=PERSON).read()
+    assert (first.change, first.resume_token.isdecimal(), first.HasField("alert")) == ("keep_alive", True, False)
