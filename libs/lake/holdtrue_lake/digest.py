@@ -35,9 +35,11 @@ def _values(column: pa.Array) -> bytes:
     return values.astype(values.dtype.newbyteorder("<")).tobytes()
 
 
-def version_digest(commits: Iterable[str], schema_id: str) -> str:
-    """sha256 over the sorted content digests of a version's commits and its schema, hexadecimal."""
+def version_digest(commits: Iterable[str], schema_id: str, transform: str = "", erasure_epoch: int = 0) -> str:
+    """sha256 over the sorted content digests of a version's commits, its schema, transform and epoch, hexadecimal."""
     total = hashlib.sha256(f"{schema_id}\n".encode())
+    if transform or erasure_epoch:
+        total.update(f"transform {transform}\nerasure epoch {erasure_epoch}\n".encode())
     for digest in sorted(commits):
         total.update(f"{digest}\n".encode())
     return total.hexdigest()

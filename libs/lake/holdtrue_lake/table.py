@@ -8,7 +8,6 @@ must look again. Naming the table by its path instead would refresh the snapshot
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,19 +15,21 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake import CommitProperties, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError
 
 from holdtrue_lake.commits import MOST_EXAMPLES, BatchOutcome, Commit, read_commits
 from holdtrue_lake.digest import content_digest
 from holdtrue_lake.schema import schema_id, table_schema
+from holdtrue_lake.storage import has_table, make_table, quarantine_uri, rows_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
+    from deltalake import DeltaTable
     from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetSchema
 
+    from holdtrue_lake.storage import Root
     from holdtrue_lake.validation import Validated
 
 BATCH_MEMORY = timedelta(days=7)
@@ -82,32 +83,22 @@ class Offer:
     content: Validated
 
 
-def rows_path(root: Path, dataset_id: str) -> Path:
-    """Folder of a dataset's table; raises ValueError where the id is no UUID, so that no id can name a place."""
-    return root / str(uuid.UUID(dataset_id))
-
-
-def quarantine_path(root: Path, dataset_id: str) -> Path:
-    """Folder of the table of a dataset's refused records."""
-    return root / f"{uuid.UUID(dataset_id)}_quarantine"
-
-
 class DatasetTable:
     """Writer of one dataset's tables, made on first use. Not for several threads at once."""
 
-    def __init__(self, root: Path, dataset_id: str, schema: DatasetSchema) -> None:
+    def __init__(self, root: Root, dataset_id: str, schema: DatasetSchema) -> None:
         """Open or create the tables and read the log."""
         self.schema = schema
         self._schema_id = schema_id(schema)
-        self._rows = _open(rows_path(root, dataset_id), table_schema(schema))
-        self._refused = _open(quarantine_path(root, dataset_id), QUARANTINE)
+        self._rows = make_table(rows_uri(root, dataset_id), table_schema(schema), _SETTINGS)
+        self._refused = make_table(quarantine_uri(root, dataset_id), QUARANTINE, _SETTINGS)
         self._seen: dict[str, int] = {}
         self._remember(read_commits(self._rows))
 
     @staticmethod
-    def exists(root: Path, dataset_id: str) -> bool:
+    def exists(root: Root, dataset_id: str) -> bool:
         """Tell whether the dataset has a table yet."""
-        return DeltaTable.is_deltatable(str(rows_path(root, dataset_id)))
+        return has_table(rows_uri(root, dataset_id))
 
     def position(self, source: Source) -> int | None:
         """Last offset of the partition that is in the table; None before the first."""
@@ -211,16 +202,6 @@ class DatasetTable:
         ]
         if entries:
             _append(self._refused, pa.Table.from_pylist(entries, QUARANTINE), {}, {source.app_id: last_offset})
-
-
-def _open(path: Path, schema: pa.Schema) -> DeltaTable:
-    if not DeltaTable.is_deltatable(str(path)):
-        try:
-            return DeltaTable.create(path, schema, mode="error", configuration=_SETTINGS)
-        except DeltaError:
-            if not DeltaTable.is_deltatable(str(path)):  # somebody else may have created it just now
-                raise
-    return DeltaTable(path)
 
 
 def _append(table: DeltaTable, rows: pa.Table, metadata: dict[str, str], positions: dict[str, int]) -> None:

@@ -8,46 +8,62 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
 
-from holdtrue_lake.table import quarantine_path, rows_path
+from holdtrue_lake.digest import content_digest
+from holdtrue_lake.files import DamagedFile, read_rows
+from holdtrue_lake.order import IDENTITY, canonical
+from holdtrue_lake.storage import DatasetMissing, open_table, quarantine_uri, rows_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
 
-IDENTITY = ("_part", "_off", "_row")
-"""Columns that identify a row; the canonical order sorts by them."""
+    import pyarrow as pa
 
+    from holdtrue_lake.storage import Root
 
-class DatasetMissing(LookupError):
-    """There is no table of this dataset under this root."""
+__all__ = ["DamagedFile", "DatasetMissing", "count_rows", "damaged_commits", "read_quarantine", "read_version"]
 
 
-def read_version(root: Path, dataset_id: str, ranges: Iterable[tuple[int, int]]) -> pa.Table:
+def read_version(
+    root: Root, dataset_id: str, ranges: Iterable[tuple[int, int]], columns: Sequence[str] | None = None
+) -> pa.Table:
     """Rows of the commits in `ranges` (first and last, both included) in canonical order.
 
     Columns: the dataset's own in declared order and types, then `_commit`, `_part`, `_off`, `_row`, `_event_time`,
-    `_ingest_time` (timestamps in µs, UTC). Raises DatasetMissing, ValueError for an id that is no UUID.
+    `_ingest_time` (timestamps in µs, UTC); or only `columns`. Raises DatasetMissing, DamagedFile, ValueError for an id
+    that is no UUID.
     """
+    needed = None if columns is None else list(dict.fromkeys([*columns, *IDENTITY]))
+    rows = canonical(read_rows(open_table(rows_uri(root, dataset_id)), _of(ranges), needed))
+    return rows if columns is None else rows.select(list(columns))
+
+
+def count_rows(root: Root, dataset_id: str, ranges: Iterable[tuple[int, int]]) -> int:
+    """How many rows the commits in `ranges` have; reads no file without rows of theirs."""
+    return read_rows(open_table(rows_uri(root, dataset_id)), _of(ranges), ["_commit"]).num_rows
+
+
+def damaged_commits(root: Root, dataset_id: str, digests: Mapping[int, str]) -> list[int]:
+    """Those commits whose rows are not what their digests, by commit number, say. Reads them all."""
+    rows = read_version(root, dataset_id, [(number, number) for number in digests])
+    rows = rows.sort_by([("_commit", "ascending")])
+    numbers = rows.column("_commit").to_numpy()
+    damaged: list[int] = []
+    for number, digest in sorted(digests.items()):
+        start, end = numbers.searchsorted([number, number + 1]).tolist()
+        if content_digest(canonical(rows.slice(start, end - start))) != digest:
+            damaged.append(number)
+    return damaged
+
+
+def read_quarantine(root: Root, dataset_id: str) -> pa.Table:
+    """All refused records of a dataset, in canonical order; columns as `table.QUARANTINE`."""
+    return canonical(open_table(quarantine_uri(root, dataset_id)).to_pyarrow_table())
+
+
+def _of(ranges: Iterable[tuple[int, int]]) -> pc.Expression:
     wanted = pc.scalar(False)
     for first, last in ranges:
         wanted |= (pc.field("_commit") >= first) & (pc.field("_commit") <= last)
-    rows = _open(rows_path(root, dataset_id)).to_pyarrow_dataset().to_table(filter=wanted)
-    return rows.sort_by([(name, "ascending") for name in IDENTITY]).combine_chunks()
-
-
-def read_quarantine(root: Path, dataset_id: str) -> pa.Table:
-    """All refused records of a dataset, in canonical order; columns as `table.QUARANTINE`."""
-    rows = _open(quarantine_path(root, dataset_id)).to_pyarrow_table()
-    return rows.sort_by([(name, "ascending") for name in IDENTITY])
-
-
-def _open(path: Path) -> DeltaTable:
-    try:
-        return DeltaTable(path)
-    except TableNotFoundError as error:
-        raise DatasetMissing(f"no table of dataset {path.name} in {path.parent}; has it received any rows?") from error
+    return wanted
