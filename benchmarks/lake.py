@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from holdtrue_lake.layout import Layout
 from holdtrue_lake.point_in_time import join_as_of
+from holdtrue_lake.profile import observe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +81,33 @@ def _bare(schema: pa.Schema) -> pa.Schema:
     )
 
 
+def _profile(repeats: int) -> None:
+    """Count everything of 30 mixed columns, by class of the label, beside one pass for the ends of each column."""
+    rows = _rows()
+    layout = Layout.of(rows, label="label")
+
+    def ends() -> None:
+        for column in rows.columns:
+            pc.min_max(column)
+
+    ours, bare = _best_of_each(lambda: observe(rows, layout), ends, repeats)
+    print(f"| profile of {rows.num_rows:,} × {rows.num_columns}, two classes | {ours:.2f} s | |")
+    print(f"| `min_max` of the same | {bare:.2f} s | |")
+    _at_most("ours / min_max", ours / bare, 5)
+
+
+def _rows() -> pa.Table:
+    """Make 24 measurements (a quarter of them with 2 % missing), 2 whole numbers, 3 categories and a label."""
+    g, n = np.random.default_rng(1), 1_000_000
+    lost = g.random(n) < 0.02
+    columns = {f"x{j}": pa.array(g.normal(size=n).astype(np.float32), mask=None if j % 4 else lost) for j in range(24)}
+    columns |= {f"i{j}": pa.array(g.integers(0, 10 ** (3 + 3 * j), n)) for j in range(2)}
+    for j, many in enumerate((3, 20, 500)):
+        names = np.array([f"category {number}" for number in range(many)])
+        columns[f"c{j}"] = pa.array(names[g.integers(0, many, n)])
+    return pa.table(columns | {"label": g.random(n) < 0.1})
+
+
 def _best_of_each(ours: Callable[[], object], bare: Callable[[], object], repeats: int) -> tuple[float, float]:
     sides = (ours, bare)
     for call in sides:
@@ -96,7 +126,7 @@ def _at_most(what: str, value: float, goal: float) -> None:
     print(f"| {what} | {value:.2f} × | ≤ {goal:g} × {'✓' if value <= goal else '✗'} |", flush=True)
 
 
-COMMANDS: dict[str, Callable[[int], None]] = {"join": _join}
+COMMANDS: dict[str, Callable[[int], None]] = {"join": _join, "profile": _profile}
 
 if __name__ == "__main__":
     main()

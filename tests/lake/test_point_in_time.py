@@ -143,6 +143,20 @@ def test_a_row_that_arrived_late_is_used_from_its_arrival_on() -> None:
     assert told.column("f_amount").to_pylist() == [1, 2, 3, 3]
 
 
+def test_ties_are_decided_by_arrival_then_offset_then_row() -> None:
+    second = timedelta(seconds=1)
+    late = [(0, 9, 9), (1, 0, 9), (1, 2, 0), (1, 1, 9), (1, 2, 1), (1, 2, 0)]  # (arrival, offset, row)
+    rows = [("ada", 0, START + second, START + at * second, off, row, 1.0) for at, off, row in late]
+    labels = table([("ada", 0, START + second, True)], LABELS)
+    for known_at in ("_ingest_time", None):
+        for features in (table(rows, FEATURES), table(rows[::-1], FEATURES)):
+            joined = join_as_of(
+                labels, features, by="who", on="_event_time", known_at=known_at, prefix="f_", matched="row"
+            )
+            best = features.take(joined.column("row").combine_chunks())
+            assert [best.column(name).to_pylist() for name in ("_off", "_row")] == [[2], [1]]
+
+
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_tolerance_includes_its_end_in_every_unit(unit: str) -> None:
     kind = pa.timestamp(unit, "UTC")
