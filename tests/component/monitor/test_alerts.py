@@ -203,5 +203,5 @@ async def test_wrong_questions_are_answered_with_what_to_do(platform: Platform) 
     with pytest.raises(grpc.aio.AioRpcError, match="never given out"):
         await stream.read()
     async with asyncio.timeout(10):
-        first = await platform.alerts.Subscribe(SubscribeRequest(), metadata=PERSON).read()
+        first = await anext(aiter(platform.alerts.Subscribe(SubscribeRequest(), metadata=PERSON)))
     assert (first.change, first.resume_token.isdecimal(), first.HasField("alert")) == ("keep_alive", True, False)
