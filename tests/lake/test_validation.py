@@ -18,7 +18,8 @@ from holdtrue_contracts.registry.v1.datasets_pb2 import (
 )
 from holdtrue_lake import payload
 from holdtrue_lake.faults import WHOLE_PAYLOAD, Code
-from holdtrue_lake.validation import Validated, validate
+from holdtrue_lake.rules_yaml import RulesInvalid, load
+from holdtrue_lake.validation import Validated, compile_for, validate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -206,6 +207,12 @@ def test_without_a_time_column_the_event_happened_when_it_came(schema: DatasetSc
     assert validated.rows.column("_event_time").to_pylist() == [now]
 
 
+def test_a_whole_number_that_float64_rounds_is_a_number(schema: DatasetSchema, now: datetime) -> None:
+    validated = validate(schema, lines(GOOD | {"amount": 2**53 + 1}), RECORD_FORMAT_JSON_LINES, now)
+
+    assert validated.rows.column("amount").to_pylist() == [2.0**53]
+
+
 def test_a_declared_time_column_keeps_its_seconds(schema: DatasetSchema, now: datetime) -> None:
     schema.columns.append(ColumnSpec(name="at", dtype="float32"))
 
@@ -220,6 +227,93 @@ def test_personal_values_stay_out_of_messages(schema: DatasetSchema, now: dateti
     validated = validate(schema, lines(GOOD | {"country": "Secretland"}), RECORD_FORMAT_JSON_LINES, now)
 
     assert "Secretland" not in str(validated.refused[0].faults[0])
+
+
+RULES = """
+version: 1
+columns:
+  amount: {min: 0, max: 0.1, nullable: true, unique: true}
+  country: {regex: "[A-Z]+", pii: true}
+  known: {required: false}
+  fraud: {type: int64, one_of: [0, 1]}
+event_time: {max_age: 30d}
+conditions:
+  - {id: known-fraud, condition: known is null or not known or fraud == 1}
+"""
+
+
+def test_rules_are_judged_beside_the_schema_and_all_faults_are_told(schema: DatasetSchema, now: datetime) -> None:
+    schema.columns[1].ClearField("categories")
+    at = int(now.timestamp())
+    good = {"amount": 0.1, "country": "DE", "known": True, "fraud": 1, "at": at}
+    absent = {name: value for name, value in good.items() if name != "known"} | {"amount": None}
+    bad = {"amount": -1, "country": "secret1", "known": None, "fraud": 2, "at": at - 31 * 86_400}
+    unlike = good | {"amount": 0.05, "fraud": 0}
+    wrong = good | {"amount": 0.05, "fraud": "0"}
+
+    validated = validate(
+        schema,
+        lines(good, absent, bad, unlike, good, wrong),
+        RECORD_FORMAT_JSON_LINES,
+        now,
+        checker=compile_for(schema, load(RULES)),
+    )
+
+    assert validated.rows.column("_row").to_pylist() == [0, 1]
+    assert validated.rows.column("known").to_pylist() == [True, None]
+    told = [(f.row, f.rule, str(f.code)) for refused in validated.refused for f in refused.faults]
+    assert told == [
+        (2, "known.nullable", "MISSING"),
+        (2, "event_time.max_age", "TOO_LATE"),
+        (2, "amount.min", "OUT_OF_RANGE"),
+        (2, "country.regex", "NOT_ALLOWED"),
+        (2, "fraud.one_of", "NOT_ALLOWED"),
+        (3, "known-fraud", "RULE"),
+        (4, "amount.unique", "DUPLICATE"),
+        (5, "fraud.type", "WRONG_TYPE"),
+    ]
+    assert validated.refused[1].faults[0].got == "known=True, fraud=0"
+    assert not any("secret1" in str(fault) for fault in validated.refused[0].faults)
+    assert {(o.rule, o.count, o.rows) for o in validated.outcomes} >= {("amount.unique", 1, (4,))}
+    assert not any(Code(code).retryable for _, _, code in told)
+    assert Code.QUOTA.retryable
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+def test_a_nullable_number_may_be_nan_and_is_stored_as_null(
+    schema: DatasetSchema, now: datetime, value: float | None
+) -> None:
+    table = pa.Table.from_pylist([GOOD | {"amount": value}, GOOD], schema=None)
+    checker = compile_for(schema, load("version: 1\ncolumns: {amount: {nullable: true}}"))
+
+    validated = validate(schema, arrow(table), RECORD_FORMAT_ARROW, now, checker=checker)
+
+    assert validated.rows.column("amount").to_pylist() == [None, 12.5]
+
+
+def test_rules_that_do_not_fit_the_schema_name_every_place(schema: DatasetSchema) -> None:
+    rules = load("version: 1\ncolumns: {amount: {type: int64, regex: x}, gone: {}}")
+
+    with pytest.raises(RulesInvalid) as error:
+        compile_for(schema, rules)
+
+    assert [problem.key for problem in error.value.problems] == [
+        "columns.amount.regex",
+        "columns.amount.type",
+        "columns.gone",
+    ]
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("ns", "UTC"), pa.timestamp("ms"), pa.timestamp("s", "Europe/Berlin")])
+def test_timestamps_of_every_unit_are_times(schema: DatasetSchema, now: datetime, kind: pa.DataType) -> None:
+    table = pa.Table.from_pylist([GOOD, GOOD, GOOD]).drop_columns(["at"])
+    values = pa.array([1, None, 1_767_225_600_123_456_789], pa.int64()) if kind.unit == "ns" else pa.array([1, None, 5])
+
+    validated = validate(schema, arrow(table.append_column("at", values.cast(kind))), RECORD_FORMAT_ARROW, now)
+
+    assert faults(validated) == [(1, Code.MISSING, "at")]
+    expected = {"ns": [0, 1_767_225_600_123_456], "ms": [1_000, 5_000], "s": [1_000_000, 5_000_000]}
+    assert validated.rows.column("_event_time").cast(pa.int64()).to_pylist() == expected[kind.unit]
 
 
 VALUES = st.one_of(

@@ -10,7 +10,7 @@ MOST_SHOWN = 80
 
 
 class Code(StrEnum):
-    """Kinds of faults; sending the same record again helps with none of them."""
+    """Kinds of faults; those that are not `retryable` will be found again in the same record."""
 
     MALFORMED = "MALFORMED"
     UNKNOWN_SCHEMA = "UNKNOWN_SCHEMA"
@@ -19,7 +19,17 @@ class Code(StrEnum):
     WRONG_TYPE = "WRONG_TYPE"
     OUT_OF_RANGE = "OUT_OF_RANGE"
     NOT_ALLOWED = "NOT_ALLOWED"
+    DUPLICATE = "DUPLICATE"
     TOO_LARGE = "TOO_LARGE"
+    TOO_LATE = "TOO_LATE"
+    RULE = "RULE"
+    UNAVAILABLE = "UNAVAILABLE"
+    QUOTA = "QUOTA"
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same record, sent again later, may be accepted."""
+        return self in {Code.UNAVAILABLE, Code.QUOTA}
 
 
 WHOLE_PAYLOAD = -1
@@ -28,13 +38,17 @@ WHOLE_PAYLOAD = -1
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with one record; `row` counts from 0 within the payload."""
+    """One thing that is wrong with one record; `row` counts from 0 within the payload.
+
+    `column` is empty if it concerns several; `rule` is the id of the rule: `<column>.<key>`, or the one given to it.
+    """
 
     row: int
     code: Code
     column: str
     expected: str
     got: str
+    rule: str = ""
 
     def __str__(self) -> str:
         """Say what is wrong where, for a person."""
@@ -50,6 +64,18 @@ class Refused:
     row: int
     raw: bytes
     faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one rule found in a batch: how many rows break it, and the first of them."""
+
+    rule: str
+    code: Code
+    column: str
+    expected: str
+    count: int
+    rows: tuple[int, ...]
 
 
 def shown(value: object, *, secret: bool = False) -> str:

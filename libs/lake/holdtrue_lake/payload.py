@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdtrue_lake.faults import Code, Fault, shown
+from holdtrue_lake.views import one_array, true
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -76,7 +77,7 @@ def read_arrow(payload: bytes) -> Columns:
         raise Unreadable(Code.MALFORMED, "every column once", f"several columns called {', '.join(twice)}")
 
     def typed(name: str, dtype: str) -> tuple[pa.Array, Mask]:
-        return _cast(_flat(table.column(name)), dtype)
+        return fitted(one_array(table.column(name)), dtype)
 
     def raw(row: int) -> bytes:
         sink = pa.BufferOutputStream()
@@ -106,27 +107,21 @@ def _read_stream(payload: bytes) -> pa.Table:
     return table
 
 
-def _flat(column: pa.ChunkedArray) -> pa.Array:
-    """One array with plain values: dictionary encoding is how it travels, not what it means."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-
-
-def _cast(array: pa.Array, dtype: str) -> tuple[pa.Array, Mask]:
+def fitted(array: pa.Array, dtype: str) -> tuple[pa.Array, Mask]:
+    """Return the column as `WORKING[dtype]`, and the mask of values of another type, which are null in it."""
     fits = np.zeros(len(array), np.bool_)
     if dtype == "float32" and _is_number(array.type):
         return pc.cast(array, pa.float64(), safe=False), fits
     if dtype == "int64" and pa.types.is_floating(array.type):
         return _whole(array)
     if dtype == "int64" and pa.types.is_integer(array.type):
-        wrong = _mask(pc.greater(array, np.iinfo(np.int64).max)) if array.type == pa.uint64() else fits
+        wrong = true(pc.greater(array, np.iinfo(np.int64).max)) if array.type == pa.uint64() else fits
         return pc.cast(array, pa.int64(), safe=False), wrong
     if dtype == "string" and (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
         return pc.cast(array, pa.string()), fits
     if dtype == "bool" and pa.types.is_boolean(array.type):
         return array, fits
-    return pa.nulls(len(array), _WORKING[dtype]), _mask(array.is_valid())
+    return pa.nulls(len(array), WORKING[dtype]), true(array.is_valid())
 
 
 def _whole(array: pa.Array) -> tuple[pa.Array, Mask]:
@@ -135,19 +130,14 @@ def _whole(array: pa.Array) -> tuple[pa.Array, Mask]:
     in_range = pc.and_kleene(pc.greater_equal(values, -(2.0**63)), pc.less(values, 2.0**63))
     fits = pc.and_kleene(pc.equal(pc.floor(values), values), in_range)
     whole = pc.if_else(fits, values, None)
-    return pc.cast(whole, pa.int64(), safe=False), _mask(pc.invert(fits))
+    return pc.cast(whole, pa.int64(), safe=False), true(pc.invert(fits))
 
 
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
 
 
-def _mask(array: pa.Array) -> Mask:
-    """Null counts as false."""
-    return pc.fill_null(array, False).to_numpy(zero_copy_only=False)
-
-
-_WORKING = {"float32": pa.float64(), "int64": pa.int64(), "string": pa.string(), "bool": pa.bool_()}
+WORKING = {"float32": pa.float64(), "int64": pa.int64(), "string": pa.string(), "bool": pa.bool_()}
 """Types while values are checked: float64, so that a value too large for float32 is seen."""
 
 
@@ -209,4 +199,6 @@ def _typed(values: list[Any], dtype: str) -> tuple[pa.Array, Mask]:
     fits = _FITS[dtype]
     wrong = np.fromiter((value is not None and not fits(value) for value in values), np.bool_, len(values))
     kept = [None if bad else value for value, bad in zip(values, wrong.tolist(), strict=True)]
-    return pa.array(kept, _WORKING[dtype]), wrong
+    if dtype == "float32":  # Arrow refuses whole numbers that float64 has to round
+        kept = [None if value is None else float(value) for value in kept]
+    return pa.array(kept, WORKING[dtype]), wrong
