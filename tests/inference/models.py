@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from holdtrue_contracts.deployer.v1.deployments_pb2 import DeploymentState, LogMode, Revision, Role
+from holdtrue_contracts.deployer.v1.deployments_pb2 import LogMode, Revision, Role
 from holdtrue_models import Column, Manifest, Signature
 from holdtrue_models.package import export
 from sklearn.linear_model import LogisticRegression
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from holdtrue_storage.blobs import Blobs
 
 WIDTH = 4
-ID_KEY = 0x1234_5678_9ABC_DEF0
 
 
 @cache
@@ -44,19 +43,6 @@ def store(blobs: Blobs, seed: int = 0) -> Revision:
         role=Role.ROLE_STANDBY,
         threshold=0.5,
         log_mode=LogMode.LOG_MODE_ASYNC,
-    )
-
-
-def state(generation: int, *revisions: Revision, name: str = "fraud") -> DeploymentState:
-    """A desired state of these revisions."""
-    return DeploymentState(
-        deployment_id=f"id-of-{name}",
-        name=name,
-        model_id="m",
-        generation=generation,
-        salt="salt",
-        id_key=ID_KEY,
-        revisions=revisions,
     )
 
 

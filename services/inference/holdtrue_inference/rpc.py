@@ -237,7 +237,7 @@ def to_error(refusal: Refused | Failed) -> errors.HoldtrueError:
     """The refusal as every caller of the platform sees errors."""
     text = str(refusal)
     if isinstance(refusal, Failed):
-        return errors.Internal(f"the model failed; the log knows more under {text}")
+        return errors.Internal(f"the request failed in here; the log knows more under {text}")
     if isinstance(refusal, InvalidInput):
         violation = errors.FieldViolation(refusal.field, refusal.description)
         return errors.InvalidArgument(text, violations=[violation], metadata=refusal.metadata)

@@ -173,7 +173,7 @@ class Lane:
         wanted = self._writer.wanted(request)
         rows = len(x)
         expected = self._warm.run_time.seconds(self._rows + rows)
-        if expected > remaining:
+        if expected > remaining and (self._rows or self._busy):  # alone it is tried: else a wrong estimate stays so
             raise Overloaded(
                 f"{self._rows} rows wait, and the answer is expected in {expected:.3f} s, after the deadline in "
                 f"{remaining:.3f} s; send less, or later",
@@ -246,9 +246,13 @@ class Lane:
         except Exception:  # noqa: BLE001  a runtime may raise anything, and must not take the lane with it
             if len(jobs) > 1:
                 return [outcome for job in jobs for outcome in self._attempt([job])]
-            incident = str(uuid.uuid4())
-            _log.exception("a model failed", incident=incident, revision=self.revision.revision)
-            return [(jobs, Failed(incident))]
+            return [(jobs, self._incident("a model failed"))]
+
+    def _incident(self, what: str) -> Failed:
+        """Log the exception that is being handled; callers get only the id under which it is found there."""
+        incident = str(uuid.uuid4())
+        _log.exception(what, incident=incident, revision=self.revision.revision)
+        return Failed(incident)
 
     def _compute(self, jobs: list[Job]) -> Computed:
         x = jobs[0].x if len(jobs) == 1 else np.concatenate([job.x for job in jobs])
@@ -271,6 +275,9 @@ class Lane:
                 number = self._record(jobs, computed, answered_ns)
             except SpoolFull as refusal:
                 _refuse(jobs, refusal)
+                continue
+            except OSError:
+                _refuse(jobs, self._incident("the prediction log failed"))
                 continue
             if self._acknowledged:
                 self._reply_later(jobs, computed, number)

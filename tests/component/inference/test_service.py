@@ -15,7 +15,8 @@ from holdtrue_contracts.oip import client
 from holdtrue_storage.blobs import DirectoryBlobs
 
 from tests.component.inference.harness import Load, ids_of, predictions, publish, read, served
-from tests.inference.models import ID_KEY, made, state, store, with_traffic
+from tests.inference.models import made, store, with_traffic
+from tests.inference.states import ID_KEY, state
 
 if TYPE_CHECKING:
     from holdtrue_events.kafka import Kafka

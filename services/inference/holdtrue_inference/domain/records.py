@@ -139,6 +139,8 @@ class Chunk:
     @classmethod
     def decode(cls, data: bytes) -> Chunk:
         """Read what `chunks` or `failures` wrote. Raises ValueError if lengths do not add up."""
+        if len(data) < _HEADER.size:
+            raise ValueError(f"a chunk of {len(data)} bytes has no header")
         context, requests, rows, width, k, external, extra, answered_ns, continued = _HEADER.unpack_from(data)
         view = memoryview(data)
         lengths = (
@@ -161,11 +163,12 @@ def group(read: Sequence[Chunk]) -> list[list[int]]:
     filling: dict[bytes, tuple[list[int], int, int]] = {}
     for place, chunk in enumerate(read):
         members, rows, size = filling.get(chunk.context, ([], 0, _OVERHEAD))
-        if members and (rows + chunk.rows > MAX_ROWS or size + chunk.size > MAX_BYTES):
+        added = chunk.size + chunk.rows  # a segment cell for each row
+        if members and (rows + chunk.rows > MAX_ROWS or size + added > MAX_BYTES):
             finished.append(members)
             members, rows, size = [], 0, _OVERHEAD
         members.append(place)
-        filling[chunk.context] = members, rows + chunk.rows, size + chunk.size
+        filling[chunk.context] = members, rows + chunk.rows, size + added
     return finished + [members for members, _, _ in filling.values()]
 
 

@@ -16,8 +16,6 @@ from holdtrue_contracts.oip.inference_pb2 import ModelInferRequest, ModelInferRe
 from holdtrue_inference.domain.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from holdtrue_models.signature import Output, Signature
     from numpy.typing import NDArray
 
@@ -122,15 +120,6 @@ def typed(reply: bytes) -> bytes:
         tensors.fill_contents(output.contents, tensors.from_raw(output.datatype, output.shape, raw))
     del response.raw_output_contents[:]
     return response.SerializeToString()
-
-
-def starts(counts: Sequence[int]) -> list[int]:
-    """Where the rows of each request begin in a batch."""
-    result, position = list[int](), 0
-    for count in counts:
-        result.append(position)
-        position += count
-    return result
 
 
 def _varint(number: int) -> bytes:

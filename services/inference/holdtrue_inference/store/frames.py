@@ -16,6 +16,7 @@ _NUMBER = struct.Struct("<Q")
 HEADER_BYTES = _HEADER.size
 MAX_BYTES = 64 << 20
 """Bytes of one piece."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DamagedFrame(Exception):
@@ -31,12 +32,22 @@ def frame(number: int, payload: bytes) -> bytes:
     return _HEADER.pack(len(payload), _checksum(number, payload), number) + payload
 
 
+def begin_file(path: Path) -> int:
+    """Make a file and open it for appending. Raises DiskFull, FileExistsError, or OSError for other trouble."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise DiskFull("the disk is full") from error
+
+
 def write_whole(file: int, size: int, data: bytes) -> None:
     """Append to an open file that has `size` bytes, all or nothing. Raises DiskFull, or OSError for other trouble."""
     try:
         written = os.write(file, data)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _FULL:
             raise
         written = 0
     if written < len(data):

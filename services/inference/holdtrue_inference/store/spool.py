@@ -26,6 +26,7 @@ from holdtrue_inference.store.frames import (
     HEADER_BYTES,
     DamagedFrame,
     DiskFull,
+    begin_file,
     cut_torn_tail,
     frame,
     read_frame,
@@ -114,10 +115,10 @@ class SpoolWriter:
         When this returns they survive the death of the process; `sync` makes them survive a loss of power.
         Raises SpoolFull if the disk has no room for them.
         """
-        if self._size >= self._segment_bytes:
-            self._begin_segment(self.next_number)
         data = b"".join([frame(self.next_number + index, payload) for index, payload in enumerate(payloads)])
         try:
+            if self._size >= self._segment_bytes:
+                self._begin_segment(self.next_number)
             write_whole(self._file, self._size, data)
         except DiskFull:
             raise SpoolFull(f"the disk of the prediction log is full; make room below {self.folder.parent}") from None
@@ -143,7 +144,7 @@ class SpoolWriter:
         os.close(self._file)
 
     def _begin_segment(self, number: int) -> None:
-        file = os.open(self.folder / _name(number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        file = begin_file(self.folder / _name(number))
         with self._changing:
             if self._file >= 0:
                 os.fdatasync(self._file)
@@ -200,33 +201,57 @@ class SpoolReader:
 
     def _next(self) -> bytes | None:
         """The next piece; None at the end of what is written."""
+        try:
+            piece = self._read()
+            if piece is None:
+                following = self._following()
+                if following is None:
+                    return None
+                piece = self._read()  # the segment is finished now, and this was added before that
+                if piece is None:
+                    self._check_end(following)
+                    return self._turn_over(following)
+        except DamagedFrame as error:
+            return self._turn_over(self._set_aside(error))
+        place = self.position
+        self.position = Position(place.number + 1, place.segment, place.offset + HEADER_BYTES + len(piece))
+        return piece
+
+    def _read(self) -> bytes | None:
         place = self.position
         if self._file < 0:
-            self._file = os.open(self.folder / _name(place.segment), os.O_RDONLY)
-        try:
-            piece = read_frame(self._file, place.offset, place.number)
-        except DamagedFrame as error:
-            return self._skip_damaged(error)
-        if piece is not None:
-            self.position = Position(place.number + 1, place.segment, place.offset + HEADER_BYTES + len(piece))
-            return piece
-        if place.number != place.segment and (self.folder / _name(place.number)).exists():
-            self.seek(Position(place.number, place.number, 0))
-            return self._next()
-        return None
+            try:
+                self._file = os.open(self.folder / _name(place.segment), os.O_RDONLY)
+            except FileNotFoundError:
+                raise DamagedFrame("the segment is gone") from None
+        return read_frame(self._file, place.offset, place.number)
 
-    def _skip_damaged(self, error: DamagedFrame) -> bytes | None:
-        place = self.position
-        path = self.folder / _name(place.segment)
-        following = min((first for first, _ in segments(self.folder) if first > place.segment), default=None)
-        if following is None:
-            raise error
-        aside = self.folder.parent / f"{self.folder.name}-{path.stem}.damaged"
-        _log.error("a segment of the spool is damaged and set aside", file=str(aside), damage=str(error))
-        self._usage.remove(path.stat().st_size)
-        path.rename(aside)
+    def _following(self) -> int | None:
+        """The segment after this one."""
+        return min((first for first, _ in segments(self.folder) if first > self.position.segment), default=None)
+
+    def _check_end(self, following: int) -> None:
+        if self.position.number != following:
+            raise DamagedFrame(
+                f"it ends before piece {self.position.number}, and the next segment begins with {following}"
+            )
+
+    def _turn_over(self, following: int) -> bytes | None:
         self.seek(Position(following, following, 0))
         return self._next()
+
+    def _set_aside(self, damage: DamagedFrame) -> int:
+        """Keep a damaged segment out of the way and return the next; raises what is wrong with it if it is the last."""
+        following = self._following()
+        if following is None:
+            raise damage
+        path = self.folder / _name(self.position.segment)
+        aside = self.folder.parent / f"{self.folder.name}-{path.stem}.damaged"
+        _log.error("a segment of the spool is damaged and set aside", file=str(aside), damage=str(damage))
+        if path.exists():
+            self._usage.remove(path.stat().st_size)
+            path.rename(aside)
+        return following
 
 
 def leftovers(root: Path) -> list[Path]:
