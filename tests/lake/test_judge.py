@@ -17,7 +17,10 @@ from holdtrue_lake.faults import Code
 from holdtrue_lake.judge import judge
 from holdtrue_lake.rules import ColumnRules, Condition, EventTime, Rules, Unique
 from holdtrue_lake.rules_yaml import RulesInvalid
+from holdtrue_lake.texts import few_texts
 from holdtrue_local import foreign
+from hypothesis import given
+from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -323,3 +326,40 @@ def test_rules_that_do_not_fit_the_columns_are_refused(rules: dict[str, Any], pr
         judge(msgspec.convert({"version": 1} | rules, Rules), table, NOW)
 
     assert str(error.value).startswith(problem)
+
+
+@given(
+    st.lists(st.none() | st.text("aé\x00€", max_size=8), min_size=1, max_size=20),
+    st.lists(st.none() | st.text(max_size=3), max_size=3),
+    st.integers(0, 30),
+)
+def test_few_texts_are_found_whatever_they_are(common: list[str | None], rare: list[str | None], start: int) -> None:
+    array = pa.array([*(common * 2_500)[:2_500], *rare], pa.string())[start:]
+
+    found = few_texts(array)
+
+    expected = {text for text in array.to_pylist() if text is not None}
+    if found is not None:
+        assert sorted(found.to_pylist()) == sorted(expected)
+    if expected and len(expected) <= 16 and all(len(text.encode()) <= 7 for text in expected):
+        assert found is not None
+
+
+def test_long_columns_of_few_texts_are_judged_like_others() -> None:
+    rules = Rules(
+        version=1,
+        columns={
+            "one_of": ColumnRules(one_of=["DE", "FR"], nullable=True),
+            "regex": ColumnRules(regex="[A-Z]{2}"),
+            "length": ColumnRules(max_length=2),
+        },
+    )
+    good, bad = ["DE", "FR"] * 2_000, ["DE", "FR"] * 1_999 + ["FR", "xxx"]
+    nullable = [None, *good[1:]]
+
+    assert outcomes(rules, one_of=nullable, regex=good, length=good) == []
+    assert outcomes(rules, one_of=[None, *bad[1:]], regex=bad, length=bad) == [
+        ("one_of.one_of", "NOT_ALLOWED", (3_999,)),
+        ("regex.regex", "NOT_ALLOWED", (3_999,)),
+        ("length.max_length", "OUT_OF_RANGE", (3_999,)),
+    ]

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdtrue_lake.faults import Code, Outcome
+from holdtrue_lake.texts import few_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,7 @@ class View:
         self._column = column
         self._values: dict[str, pa.Array] = {}
         self._extents: dict[str, tuple[Any, Any] | None] = {}
+        self._few: dict[str, pa.Array | None] = {}
 
     def values(self, name: str) -> pa.Array:
         """Return the column with null for NaN."""
@@ -77,6 +79,12 @@ class View:
             array, self._extents[name] = _cleaned(one_array(self._column(name)))
             self._values[name] = array
         return self._values[name]
+
+    def few(self, name: str) -> pa.Array | None:
+        """Return the different values of a column of few, short texts; None where only a scan can tell."""
+        if name not in self._few:
+            self._few[name] = few_texts(self.values(name))
+        return self._few[name]
 
     def extent(self, name: str) -> tuple[Any, Any] | None:
         """Smallest and largest value, of a column of numbers without nulls; None where only a scan can tell."""
