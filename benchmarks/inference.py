@@ -288,7 +288,6 @@ async def bench(rounds: int, seconds: float) -> None:
         settings = {
             "GRPC_PORT": str(ports["inference"]),
             "METRICS_PORT": "0",
-            "HTTP_PORT": "0",
             "KAFKA": broker.bootstrap,
             "BLOBS": str(folder / "blobs"),
             "CACHE": str(folder / "cache"),

@@ -1,21 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
+from aiokafka import ConsumerRecord
 from holdtrue_contracts.actor import service_actor
 from holdtrue_contracts.codec import encode, new_event
 from holdtrue_contracts.registry.v1.datasets_pb2 import RecordsOffered
 from holdtrue_registry.workers.messages import read
-
-
-@dataclass
-class Kept:
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
-    partition: int = 0
-    offset: int = 0
 
 
 @pytest.mark.parametrize(
@@ -32,6 +22,20 @@ class Kept:
 def test_ids_that_cannot_be_kept_are_told(batch_id: str, dataset_id: str, reason: str) -> None:
     offered = RecordsOffered(batch_id=batch_id, dataset_id=dataset_id)
     record = encode(new_event(offered, source="test", actor=service_actor("test")))
-    message = read(Kept(record.key, record.value, record.headers))
+    message = read(
+        ConsumerRecord(
+            topic=record.topic,
+            partition=0,
+            offset=0,
+            timestamp=0,
+            timestamp_type=0,
+            key=record.key,
+            value=record.value,
+            checksum=None,
+            serialized_key_size=0,
+            serialized_value_size=0,
+            headers=record.headers,
+        )
+    )
     assert message.reason == reason
     assert bool(message.event) is not bool(reason)

@@ -12,7 +12,7 @@ def test_a_token_names_the_last_item(last: str) -> None:
     assert last_of(token(last)) == last
 
 
-@given(st.integers(0, 10**18))
+@given(st.integers(0, 2**63 - 1))
 def test_a_token_names_the_last_number(number: int) -> None:
     assert number_of(token(str(number))) == number
 
@@ -22,7 +22,7 @@ def test_the_first_page_has_no_token() -> None:
     assert number_of("") == 2**63 - 1
 
 
-@pytest.mark.parametrize("bad", ["%%%", "abc", token("x"), token("-1"), token("9" * 19), token("²")])
+@pytest.mark.parametrize("bad", ["%%%", "abc", token("x"), token("-1"), token(str(2**63)), token("²")])
 def test_a_foreign_token_is_refused(bad: str) -> None:
     with pytest.raises(InvalidArgument, match="is no token of this listing"):
         number_of(bad)

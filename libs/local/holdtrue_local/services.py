@@ -51,9 +51,7 @@ SERVICES = (
     Service("trainer", {"grpc": 5002, "metrics": 6002}, _BLOBS | _LAKE),
     Service("deployer", {"grpc": 5003, "metrics": 6003}, {}),
     Service("monitor", {"grpc": 5004, "metrics": 6004}, _BLOBS),
-    Service(
-        "inference", {"grpc": 8001, "http": 8000, "metrics": 8002}, _BLOBS | {"cache": "inference"}, database=False
-    ),
+    Service("inference", {"grpc": 8001, "metrics": 8002}, _BLOBS | {"cache": "inference"}, database=False),
     Service("console", {"http": 8080, "metrics": 9080}, {}, database=False),
 )
 

@@ -13,7 +13,7 @@ _DEFAULT: Addresses = {
     "trainer": {"grpc": "127.0.0.1:5002"},
     "deployer": {"grpc": "127.0.0.1:5003"},
     "monitor": {"grpc": "127.0.0.1:5004"},
-    "inference": {"grpc": "127.0.0.1:8001", "http": "127.0.0.1:8000"},
+    "inference": {"grpc": "127.0.0.1:8001"},
     "console": {"http": "127.0.0.1:8080"},
 }
 

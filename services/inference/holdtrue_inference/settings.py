@@ -19,8 +19,6 @@ class InferenceSettings(ServiceSettings, KafkaSettings, BlobSettings):
 
     grpc_port: int = Field(default=8001, ge=0, le=65535)
     """Port of the Open Inference Protocol over gRPC; 0: any free one."""
-    http_port: int = Field(default=8000, ge=0, le=65535)
-    """Port of the Open Inference Protocol over HTTP; 0: any free one."""
     metrics_port: int = Field(default=8002, ge=0, le=65535)
     """Port of the Prometheus metrics; 0: any free one."""
     cache: Path

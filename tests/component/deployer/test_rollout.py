@@ -31,6 +31,8 @@ from holdtrue_contracts.registry.v1.models_pb2 import ModelVersion, ModelVersion
 from tests.component.deployer.conftest import MODEL, NAME, PERSON, QUICK, Platform, refused, until, window
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from holdtrue_contracts.deployer.v1.deployment_service_pb2 import Deployment
 
 FULL = 10_000
@@ -38,6 +40,14 @@ FULL = 10_000
 
 def completed(deployment: Deployment) -> bool:
     return deployment.rollout.state == ROLLOUT_STATE_COMPLETED
+
+
+def converged(platform: Platform) -> Callable[[], Awaitable[bool]]:
+    async def told() -> bool:
+        now = await platform.get()
+        return (now.replicas, now.converged) == (1, 1)
+
+    return told
 
 
 def rolled_back(deployment: Deployment) -> bool:
@@ -81,7 +91,7 @@ async def test_approved_versions_roll_out_by_themselves(platform: Platform) -> N
     done = await platform.feed(stepping, 1, 2, completed)
     shares = {r.model_version: (r.role, r.weight) for r in done.state.revisions}
     assert shares == {2: (ROLE_CHAMPION, FULL), 1: (ROLE_STANDBY, 0)}
-    assert (done.replicas, done.converged) == (1, 1)
+    await until(converged(platform), "the replica serves what is desired")
     names = [event.type.rsplit(".", 1)[1] for event in await platform.events("rollouts.v1")]
     assert names == [
         *("RolloutStarted", "RolloutCompleted"),

@@ -45,7 +45,6 @@ class Service:
         self.log = folder / "log"
         self._settings = {
             "grpc_port": self.port,
-            "http_port": 0,
             "metrics_port": 0,
             "kafka": kafka.bootstrap,
             "kafka_prefix": kafka.prefix,

@@ -9,6 +9,7 @@ from holdtrue_core.errors import InvalidArgument
 
 DEFAULT_SIZE = 100
 MOST = 500
+_LARGEST = 2**63 - 1
 
 
 def page_size(asked: int) -> int:
@@ -34,9 +35,11 @@ def last_of(page_token: str) -> str:
 def number_of(page_token: str) -> int:
     """Return the number that a token names, a very large one for the first page; raises InvalidArgument."""
     last = last_of(page_token)
-    if last and not (last.isascii() and last.isdigit() and len(last) < 19):  # noqa: PLR2004  digits of an int64
+    if not last:
+        return _LARGEST
+    if not (last.isascii() and last.isdigit() and len(last) <= len(str(_LARGEST)) and int(last) <= _LARGEST):
         raise _bad(page_token)
-    return int(last) if last else 2**63 - 1
+    return int(last)
 
 
 def _bad(page_token: str) -> InvalidArgument:
