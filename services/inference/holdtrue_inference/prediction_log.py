@@ -41,6 +41,7 @@ class PredictionLog:
         self._ack_timeout = ack_timeout
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[asyncio.Future[None], int] = {}
+        self._arrived = 0
         self.appended = Bell()
         """Rung by every chunk."""
         self.urgent = Bell()
@@ -63,7 +64,8 @@ class PredictionLog:
         self._waiting[arrival] = number
         self.urgent.ring()
         try:
-            await asyncio.wait_for(arrival, self._ack_timeout)
+            if number > self._arrived:  # looked at after the entry above, so that no arrival is missed
+                await asyncio.wait_for(arrival, self._ack_timeout)
         except TimeoutError:
             await asyncio.to_thread(self._writer.sync)
             return False
@@ -73,6 +75,7 @@ class PredictionLog:
 
     def arrived(self, number: int) -> None:
         """Kafka has every chunk up to that number; from the relay's thread."""
+        self._arrived = number
         if self._waiting:
             self._loop.call_soon_threadsafe(self._release, number)
 

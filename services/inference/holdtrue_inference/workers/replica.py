@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from holdtrue_inference.store.cache import DesiredStates
 
 RETRY_SECONDS = 5.0
-"""After which a revision that could not be loaded is tried again: its blob may have arrived."""
+"""After which what could not be served is tried again: a blob may have arrived, or a name may be free."""
 
 _INDEX_STATES = {
     LoadState.LOAD_STATE_LOADING: "LOADING",
@@ -145,12 +145,11 @@ class Replica:
         lanes = [lane for r in desired.revisions if (lane := await self._lane(known, desired, r)) is not None]
         missing = {r.revision for r in desired.revisions} - {lane.revision.revision for lane in lanes}
         known.complete = False
+        if not any(r.weight for r in desired.revisions if r.revision in missing):
+            await self._swap(known, desired, lanes, complete=not missing)
         self.changed.set()
-        if missing:
+        if not known.complete:
             asyncio.get_running_loop().call_later(RETRY_SECONDS, self._work.set)
-        if any(r.weight for r in desired.revisions if r.revision in missing):
-            return
-        await self._swap(known, desired, lanes, complete=not missing)
 
     async def _swap(self, known: _Deployment, desired: DeploymentState, lanes: list[Lane], *, complete: bool) -> None:
         try:
@@ -164,10 +163,15 @@ class Replica:
                 _set(state, LoadState.LOAD_STATE_FAILED, str(error))
             _log.exception("a desired state cannot be served", deployment=desired.name, generation=desired.generation)
             return
-        await asyncio.to_thread(self._cache.save, desired)
+        await self._keep(desired)
         known.served, known.complete = desired.generation, complete
-        self.changed.set()
         _log.info("serving", deployment=desired.name, generation=desired.generation, complete=complete)
+
+    async def _keep(self, desired: DeploymentState) -> None:
+        try:
+            await asyncio.to_thread(self._cache.save, desired)
+        except OSError:
+            _log.exception("a desired state could not be kept for the next start", deployment=desired.name)
 
     async def _lane(self, known: _Deployment, desired: DeploymentState, revision: Revision) -> Lane | None:
         """A lane for the revision, loaded first if need be; None if it cannot be had, with the reason in its state."""
