@@ -113,7 +113,12 @@ class DeadLetter:
 def header(headers: Sequence[tuple[str, bytes | None]], name: str) -> str | None:
     """Return the text of a header as a database can keep it, None where it is missing; whatever its bytes are."""
     raw = next((raw for key, raw in headers if key == name), None)
-    return None if raw is None else raw.decode(errors="replace").replace("\0", "\ufffd")
+    return None if raw is None else storable(raw.decode(errors="replace"))
+
+
+def storable(text: str) -> str:
+    """Return a text as a database can keep it: without NUL and halves of characters."""
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 def tenant_of(headers: Sequence[tuple[str, bytes | None]]) -> str:

@@ -9,7 +9,7 @@ import structlog
 from holdtrue_contracts.actor import Actor, ActorKind, service_actor
 from holdtrue_contracts.catalogue import EVENTS, TOPICS
 from holdtrue_contracts.codec import Event, MalformedEvent, UnknownEventType, decode
-from holdtrue_contracts.dead_letter import DeadLetter, header, replayed_for, tenant_of
+from holdtrue_contracts.dead_letter import DeadLetter, header, replayed_for, storable, tenant_of
 from holdtrue_core.ids import uuid7
 from prometheus_client import Counter, Gauge
 
@@ -119,7 +119,7 @@ class Effects:
             record.partition,
             record.offset,
             reason,
-            message[:_MESSAGE_CHARACTERS],
+            storable(message[:_MESSAGE_CHARACTERS]),
             self._outbox.clock.now(),
             record.key,
             record.value,

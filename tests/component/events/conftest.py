@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from holdtrue_contracts.catalogue import DEAD_LETTERS, TOPICS
+from holdtrue_events.backoff import Backoff
 from holdtrue_events.kafka import Kafka
 from holdtrue_events.outbox import Outbox
 from holdtrue_events.topics import ensure
@@ -40,3 +41,13 @@ async def bus(kafka: str, topic_prefix: str) -> Kafka:
     """Kafka with a few topics of the catalogue, under a prefix of this test."""
     await ensure(kafka, topic_prefix, topics=[TOPICS[name] for name in ("runs.v1", "deployments.v1", DEAD_LETTERS)])
     return Kafka(kafka, topic_prefix)
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever backs off comes back at once."""
+
+    def none(_: Backoff) -> float:
+        return 0.0
+
+    monkeypatch.setattr(Backoff, "next", none)

@@ -7,8 +7,10 @@ from collections import defaultdict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from holdtrue_contracts.actor import service_actor
+from aiokafka.admin import AIOKafkaAdminClient
+from holdtrue_contracts.actor import Actor, ActorKind, service_actor
 from holdtrue_contracts.trainer.v1.runs_pb2 import RunRequested
+from holdtrue_events.dead_letters import DeadLetters
 from holdtrue_events.mirror import Mirror
 from holdtrue_events.react import subscribes
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
     from holdtrue_contracts.codec import Event
+    from holdtrue_contracts.dead_letter import DeadLetter
     from holdtrue_events.kafka import Kafka
     from holdtrue_events.outbox import Outbox, Transaction
     from holdtrue_storage.database import Database
@@ -109,6 +112,21 @@ async def handled(database: Database, count: int) -> list[Pair]:
     return await effects(database)
 
 
+async def letters(outbox: Outbox, count: int = 0, *, replayed: bool = False) -> list[DeadLetter]:
+    """Return the dead letters of all tenants, oldest first, when there are so many."""
+    found: list[DeadLetter] = []
+
+    async def enough() -> bool:
+        found.clear()
+        for tenant in await values(outbox.database, "SELECT DISTINCT tenant FROM dead_letter"):
+            async with outbox.transaction(Actor(tenant, "test", ActorKind.PERSON)) as tx:
+                found.extend(await DeadLetters(tx).list(replayed=replayed))
+        return len(found) >= count
+
+    await until(enough, f"{count} dead letters")
+    return sorted(found, key=lambda letter: letter.id)
+
+
 async def everything(bus: Kafka, topic: str = "runs.v1") -> list[Event[Any]]:
     """Every event that the topic has."""
     heard: list[Event[Any]] = []
@@ -155,3 +173,12 @@ async def leaders(database: Database) -> list[int]:
         while not (found := await values(database, _LEADERS)):
             await asyncio.sleep(0.02)
     return found
+
+
+@asynccontextmanager
+async def administration(bus: Kafka) -> AsyncGenerator[AIOKafkaAdminClient]:
+    """A client for what only administrators do."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bus.bootstrap)
+    await admin.start()
+    yield admin
+    await admin.close()

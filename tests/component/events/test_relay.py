@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from holdtrue_contracts.catalogue import TOPICS, key
 from holdtrue_contracts.codec import Record
@@ -24,6 +24,7 @@ from tests.component.events.harness import (
     ACTOR,
     MODELS,
     SCHEMA,
+    administration,
     by_model,
     emptied,
     everything,
@@ -216,14 +217,6 @@ async def test_what_kafka_refuses_holds_up_its_topic_alone_and_is_never_skipped(
                 await emptied(database)
     async with Topics(bus.bootstrap, bus.prefix) as topics:
         assert [record.value for record in await topics.records("rollouts.v1", 1)] == numbers
-
-
-@asynccontextmanager
-async def administration(bus: Kafka) -> AsyncGenerator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bus.bootstrap)
-    await admin.start()
-    yield admin
-    await admin.close()
 
 
 async def send(outbox: Outbox, record: Record) -> None:

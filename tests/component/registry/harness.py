@@ -139,7 +139,7 @@ class Topics:
     async def send(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
     ) -> RecordMetadata:
-        return await self._producer.send_and_wait(self.prefix + topic, value, key, headers=headers)
+        return await self._producer.send_and_wait(self.prefix + topic, value, key, headers=list(headers))
 
     async def records(self, topic: str, count: int = 0) -> list[Any]:
         """Everything that is on the topic now; `count`: its partitions, if not as many as the catalogue says."""
