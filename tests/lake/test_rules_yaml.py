@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import holdtrue_lake
+import pyarrow as pa
 import pytest
 import yaml
+from holdtrue_lake.checks import compile_rules
 from holdtrue_lake.rules import ColumnRules, Condition, Psi, Range, Rules, Unique, duration, json_schema, rules_digest
-from holdtrue_lake.rules_yaml import MOST_BYTES, Problem, RulesInvalid, dump, load
+from holdtrue_lake.rules_yaml import MOST_BYTES, Document, Problem, RulesInvalid, dump, load
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,6 +89,23 @@ def test_an_error_names_line_and_key(before: str, after: str, expected: str) -> 
     [problem] = problems(GOOD.replace(before, after, 1))
 
     assert problem.startswith(expected.replace("| float`,", "| float | null`,")), problem
+
+
+def test_what_does_not_fit_the_columns_is_told_with_its_line() -> None:
+    document = Document(GOOD)
+    types = {"amount": pa.string(), "country": pa.string(), "id": pa.int64()}
+
+    with pytest.raises(RulesInvalid) as error:
+        compile_rules(document.rules, types)
+
+    told = [str(problem).split(": ")[:2] for problem in document.located(error.value).problems]
+    assert told == [
+        ["line 5", "columns.amount.max"],
+        ["line 5", "columns.amount.min"],
+        ["line 14", "conditions[0].condition"],
+    ]
+    unknown = document.problem(("columns", "country", "no such key"), "odd")
+    assert unknown.line == 6
 
 
 def test_all_errors_are_told_in_the_order_of_their_lines() -> None:

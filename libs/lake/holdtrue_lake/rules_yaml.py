@@ -64,6 +64,11 @@ class Document:
             nearest = nearest[:-1]
         return Problem(self._lines.get(nearest, 1), _dotted(path), message)
 
+    def located(self, error: RulesInvalid) -> RulesInvalid:
+        """Add the lines of this file to what compiling its rules found."""
+        by_key = {_dotted(path): path for path in self._lines}
+        return RulesInvalid([self.problem(by_key.get(each.key, (each.key,)), each.message) for each in error.problems])
+
     def _rules(self, content: dict[str, Any]) -> Rules:
         known = {*_TOP, *_LISTS, "columns", "event_time"}
         self._problems += [
