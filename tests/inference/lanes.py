@@ -38,8 +38,8 @@ QUICK, SLOW = INLINE_SECONDS / 2, INLINE_SECONDS * 2
 class Model:
     """Gives the fraction of column a as the score, and keeps what it was given. While `held` each run needs a turn."""
 
-    def __init__(self) -> None:
-        self.signature = SIGNATURE
+    def __init__(self, signature: Signature = SIGNATURE) -> None:
+        self.signature = signature
         self.runs: list[NDArray[np.float32]] = []
         self.held = False
         self._started = threading.Semaphore(0)

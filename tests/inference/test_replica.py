@@ -2,89 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from holdtrue_contracts.deployer.v1.deployments_pb2 import DeploymentState, Revision
-from holdtrue_contracts.inference.v1.replicas_pb2 import LoadState
+from holdtrue_contracts.deployer.v1.deployments_pb2 import DeploymentState
 from holdtrue_core.errors import NotFound
-from holdtrue_inference.metrics import Traffic
-from holdtrue_inference.serving import Lane, Serving, Warm
-from holdtrue_inference.store.cache import DesiredStates
 from holdtrue_inference.workers import replica as module
-from holdtrue_inference.workers.replica import Replica
 from holdtrue_models import MalformedModel
 from structlog.testing import capture_logs
 
-from tests.inference.lanes import QUICK, Always, Log, Model
+from tests.inference.replicas import FAILED, LOADING, READY, World
 from tests.inference.states import revision, state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-READY, FAILED = LoadState.LOAD_STATE_READY, LoadState.LOAD_STATE_FAILED
-
-
-class World:
-    """A replica, and the models that it can load."""
-
-    def __init__(self, folder: Path) -> None:
-        self.broken: dict[str, Exception] = {}
-        self.loaded: list[str] = []
-        self.may_load = threading.Event()
-        self.may_load.set()
-        self.cache = DesiredStates(folder)
-        self.thread = ThreadPoolExecutor(1)
-        self.begin()
-
-    def begin(self) -> None:
-        """A new life of the process."""
-        self.serving = Serving()
-        make_lane = partial(Lane, log=Log(), traffic=Traffic(), replica_id="host/0")
-        self.replica = Replica(self.serving, self.cache, self._load, make_lane, self.thread)
-
-    async def live(self) -> None:
-        await self.replica.start()
-        self._running = asyncio.create_task(self.replica.run())
-
-    async def end(self) -> None:
-        self.may_load.set()
-        await self.replica.stop()
-        await self._running
-        self.thread.shutdown()
-
-    async def until(self, *expected: tuple[str, int, dict[str, tuple[LoadState.ValueType, str]]]) -> None:
-        """Wait until the replica says so: deployment, generation, and state with reason of each revision."""
-        async with asyncio.timeout(30):
-            while self.progress() != {name: (generation, states) for name, generation, states in expected}:
-                self.replica.changed.clear()
-                await self.replica.changed.wait()
-
-    def progress(self) -> dict[str, tuple[int, dict[str, tuple[LoadState.ValueType, str]]]]:
-        return {
-            each.deployment_id.removeprefix("id-of-"): (
-                each.generation,
-                {r.revision: (r.state, r.reason) for r in each.revisions},
-            )
-            for each in self.replica.progress()
-        }
-
-    def served(self, name: str = "fraud") -> dict[str, int]:
-        """Weights of the revisions in the table."""
-        deployment = self.serving.table.deployments.get(name)
-        return {} if deployment is None else {t.revision.revision: t.revision.weight for t in deployment.targets}
-
-    def _load(self, revision_: Revision) -> Warm:
-        assert self.may_load.wait(30)
-        if revision_.revision in self.broken:
-            raise self.broken[revision_.revision]
-        self.loaded.append(revision_.revision)
-        return Warm(Model(), Always(QUICK), "identity", self.thread)
 
 
 @pytest.fixture
@@ -117,7 +49,7 @@ async def test_while_the_new_one_loads_the_old_one_serves(world: World) -> None:
     await world.until(("fraud", 1, {"old": (READY, "")}))
     world.may_load.clear()
     world.replica.desire(state(2, NEW))
-    await world.until(("fraud", 1, {"new": (LoadState.LOAD_STATE_LOADING, "")}))
+    await world.until(("fraud", 1, {"new": (LOADING, "")}))
     assert world.served() == {"old": 10_000}
     assert [(e.version, e.state) for e in world.replica.index()] == [("2", "LOADING")]
     world.may_load.set()
@@ -169,7 +101,7 @@ async def test_an_older_generation_changes_nothing(world: World) -> None:
 async def test_only_the_last_of_many_states_is_loaded(world: World) -> None:
     world.may_load.clear()
     world.replica.desire(state(1, OLD))
-    await world.until(("fraud", 0, {"old": (LoadState.LOAD_STATE_LOADING, "")}))
+    await world.until(("fraud", 0, {"old": (LOADING, "")}))
     for generation in range(2, 9):
         world.replica.desire(state(generation, revision(f"r{generation}")))
     world.may_load.set()

@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 import pytest
 from holdtrue_events.kafka import Kafka
 
+from tests.component.inference.door import Door
 from tests.component.inference.harness import Service, topics
+from tests.inference.lanes import SLOW, Always
+from tests.inference.states import revision, state
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,3 +29,12 @@ async def service(tmp_path: Path, bus: Kafka) -> AsyncIterator[Service]:
     service = Service(tmp_path, bus)
     yield service
     await service.close()
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    """The gRPC server in this process; "fraud" has one revision, "r0", which runs in a thread."""
+    door = Door(tmp_path, Always(SLOW))
+    await door.open(state(1, revision()))
+    yield door
+    await door.close()
