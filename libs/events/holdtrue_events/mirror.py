@@ -80,8 +80,7 @@ class Mirror:
     async def _follow(self) -> None:
         consumer = self._kafka.consumer(self._kafka.topic(self._topic))
         try:
-            await unless(self._stopping, consumer.start())
-            ends = await self._go_on(consumer)
+            ends = await unless(self._stopping, self._begin(consumer)) or {}
             while not self._stopping.is_set():
                 if not self.caught_up.is_set() and await self._reached(consumer, ends):
                     self.caught_up.set()
@@ -94,8 +93,9 @@ class Mirror:
         finally:
             await consumer.stop()
 
-    async def _go_on(self, consumer: AIOKafkaConsumer) -> Mapping[TopicPartition, int]:
-        """Seek to where the last consumer stopped; return the ends as they are now."""
+    async def _begin(self, consumer: AIOKafkaConsumer) -> Mapping[TopicPartition, int]:
+        """Start where the last consumer stopped; return the ends as they are now."""
+        await consumer.start()
         for partition in consumer.assignment() & self._positions.keys():
             consumer.seek(partition, self._positions[partition])
         return await consumer.end_offsets(consumer.assignment())

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from aiokafka.errors import KafkaError
 from asyncpg import InterfaceError, PostgresError
+from holdtrue_core.errors import FailedPrecondition
 from holdtrue_events import topics
 from holdtrue_storage.provision import provision
 
@@ -38,6 +39,8 @@ def main(orders: dict[str, Any]) -> None:
         asyncio.run(migrate(**orders))
     except* KafkaError as group:
         faults.append(f"Kafka at {kafka}: {group.exceptions[0]}; is it there? --kafka names it as host:port")
+    except* FailedPrecondition as group:
+        faults.append(f"Kafka at {kafka}: {group.exceptions[0]}")
     except* (PostgresError, InterfaceError, OSError) as group:
         where = urlsplit(admin).netloc.rpartition("@")[2] or "its socket"
         example = "postgresql://postgres:PASSWORD@host:5432/postgres"
