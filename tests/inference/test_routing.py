@@ -75,6 +75,13 @@ def test_a_key_falls_on_the_point_that_everybody_can_compute(weight: int, key: b
     assert canary(weight, salt).choose(key).revision.revision == expected
 
 
+def test_the_challenger_owns_the_points_below_its_weight_and_not_the_one_at_it() -> None:
+    for key in (str(i).encode() for i in range(100)):
+        point = zlib.crc32(b"rollout 1" + key) * 10_000 >> 32
+        assert canary(point).choose(key).revision.revision == "champion"
+        assert canary(point + 1).choose(key).revision.revision == "challenger"
+
+
 def test_another_rollout_draws_other_keys() -> None:
     keys = [str(i).encode() for i in range(20_000)]
     first, second = owners(canary(1_000), keys), owners(canary(1_000, b"rollout 2"), keys)

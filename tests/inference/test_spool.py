@@ -139,6 +139,27 @@ def test_a_damaged_segment_is_set_aside_and_reading_goes_on(writer: SpoolWriter,
     reader.close()
 
 
+def test_what_is_added_to_a_segment_while_its_end_is_read_is_not_missed(
+    tmp_path: Path, usage: Usage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SpoolWriter(tmp_path, usage, segment_bytes=60)
+    writer.append([b"a"])
+    reader = SpoolReader(writer.folder, usage, Position())
+    assert reader.read(ALL) == [b"a"]
+    following, added = reader._following, [[b"b" * 60], [b"c"]]
+
+    def meanwhile() -> int | None:
+        while added:
+            writer.append(added.pop(0))
+        return following()
+
+    monkeypatch.setattr(reader, "_following", meanwhile)
+    assert reader.read(ALL) == [b"b" * 60, b"c"]
+    assert [first for first, _ in segments(writer.folder)] == [1, 3], "none was set aside"
+    reader.close()
+    writer.close()
+
+
 @pytest.mark.parametrize(("gone", "read"), [(0, [b"b", b"c"]), (1, [b"a", b"c"])])
 def test_a_segment_that_is_gone_is_no_obstacle(writer: SpoolWriter, usage: Usage, gone: int, read: list[bytes]) -> None:
     """A crash after it was set aside leaves it in the record of progress."""

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from holdtrue_contracts import codec
 from holdtrue_contracts.inference.v1.replicas_pb2 import ReplicaState
 from holdtrue_core.rpc import timestamp
+from holdtrue_events.kafka import abort
 
 from holdtrue_inference.workers.relay import SOURCE
 
@@ -99,10 +100,5 @@ class Announcer:
 
     async def _close(self) -> None:
         producer, self._producer = self._producer, None
-        if producer is None:
-            return
-        try:
-            async with asyncio.timeout(self._seconds):
-                await producer.stop()
-        except (KafkaError, OSError, TimeoutError) as error:
-            _log.warning("a producer did not close", error=repr(error))
+        if producer is not None:
+            await abort(producer)

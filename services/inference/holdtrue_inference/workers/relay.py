@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 from holdtrue_contracts import codec
 from holdtrue_contracts.ids import uuid7
 from holdtrue_events.backoff import Backoff
+from holdtrue_events.kafka import abort
 
 from holdtrue_inference.domain import records
 from holdtrue_inference.domain.records import Chunk
@@ -27,7 +28,7 @@ from holdtrue_inference.store.progress import Message, Progress, Round
 from holdtrue_inference.store.spool import Position, SpoolReader, SpoolWriter, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from aiokafka import AIOKafkaProducer
@@ -70,13 +71,10 @@ class Sender:
                 return
 
     async def close(self) -> None:
-        """Leave Kafka."""
+        """Leave Kafka; what it did not acknowledge will be sent again, so there is nothing to wait for."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            try:
-                await asyncio.wait_for(producer.stop(), _SEND_SECONDS)
-            except (KafkaError, OSError, TimeoutError) as error:
-                _log.warning("a producer did not close", error=repr(error))
+            await abort(producer)
 
     async def _connected(self) -> AIOKafkaProducer:
         if self._producer is None:
@@ -103,17 +101,20 @@ class SpoolRelay:
         self._reader = SpoolReader(folder, usage, last.start if last else Position())
 
     async def finish_last(self) -> None:
-        """Send again the round that a crash may have interrupted."""
+        """Send again the round that a crash may have interrupted: what is left of it where the disk has lost a part.
+
+        An event that had arrived whole stays so, because its resend has the same number.
+        """
         last = self._progress.last
-        if last is not None:
-            pieces: list[bytes] = []
-            while self._reader.position.number < last.stop.number and (more := self._reader.read(1)):
-                pieces += more
-            if len(pieces) == last.stop.number - last.start.number:
-                await self._send(last, [Chunk.decode(piece) for piece in pieces])
-            else:
-                _log.warning("an interrupted round cannot be sent again: its pieces are gone", spool=self._spool_id)
-            self._reader.seek(last.stop)
+        if last is None:
+            return
+        read: dict[int, Chunk] = {}
+        while self._reader.position.number < last.stop.number and (pieces := self._reader.read(1)):
+            read[self._reader.position.number - 1 - last.start.number] = Chunk.decode(pieces[0])
+        if missing := {place for message in last.messages for place in message.chunks} - read.keys():
+            _log.error("pieces of an interrupted round are gone", spool=self._spool_id, pieces=len(missing))
+        await self._send(last, read)
+        self._reader.seek(last.stop)
 
     async def round(self) -> tuple[int, int]:
         """Send the next round; return its bytes, 0 at the end of the spool, and the number of its last chunk."""
@@ -121,13 +122,13 @@ class SpoolRelay:
         pieces = self._reader.read(ROUND_BYTES)
         if not pieces:
             return 0, 0
-        read = [Chunk.decode(piece) for piece in pieces]
+        read = dict(enumerate(map(Chunk.decode, pieces)))
         last = self._progress.last
         current = Round(
             start=start,
             stop=self._reader.position,
             sequence=last.next_sequence if last else 1,
-            messages=[Message(uuid7(), places) for places in records.group(read)],
+            messages=[Message(uuid7(), places) for places in records.group(list(read.values()))],
         )
         await self._record(current)
         self._reader.release(start)
@@ -156,13 +157,13 @@ class SpoolRelay:
         """Leave the spool where it is."""
         self._reader.close()
 
-    async def _send(self, current: Round, read: Sequence[Chunk]) -> None:
+    async def _send(self, current: Round, read: Mapping[int, Chunk]) -> None:
         for offset, message in enumerate(current.messages):
+            chunks = [read[place] for place in message.chunks if place in read]
+            if not chunks:
+                continue
             event = records.served(
-                [read[place] for place in message.chunks],
-                batch_id=message.batch_id,
-                spool_id=self._spool_id,
-                sequence=current.sequence + offset,
+                chunks, batch_id=message.batch_id, spool_id=self._spool_id, sequence=current.sequence + offset
             )
             await self._sender.send(
                 codec.encode(codec.new_event(event, source=SOURCE, actor=self._actor, event_id=message.batch_id))
@@ -213,6 +214,7 @@ class Relay:
         """Send what is left, as long as `drain_seconds` allow; the rest waits on disk for the next start."""
         self._stopping = True
         self._log.appended.ring()
+        self._log.urgent.ring()
         await self._finished
         self._thread.shutdown()
 
@@ -273,8 +275,10 @@ class Relay:
         size, number = await spool.round()
         if size:
             self._log.arrived(number)
-            if size < ROUND_BYTES and not self._stopping:
-                await _either(urgent, self._flush_seconds - (time.monotonic() - began))
+            if size < ROUND_BYTES:  # so it was all that there was when the round began
+                self._usage.emptied_at = began
+                if not self._stopping:
+                    await _either(urgent, self._flush_seconds - (time.monotonic() - began))
         else:
             self._usage.emptied_at = time.monotonic()
             if self._stopping:
