@@ -104,6 +104,12 @@ class Postgres(Program):
         lock = self.data / "postmaster.pid"
         return lock.exists() and "ready" in lock.read_text().split()
 
+    async def kill(self) -> None:
+        """Leave no folder of sockets behind, which may be beside all others' temporary files."""
+        await super().kill()
+        if self._process is not None:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+
     def _drop_stale_lock(self) -> None:
         """Remove the lock of a server that is gone; after a reboot its number may belong to any program."""
         lock = self.data / "postmaster.pid"

@@ -123,17 +123,19 @@ async def test_folders_that_are_not_ours_stay_as_they_are(tmp_path: Path) -> Non
     before = owned()
     server = Postgres(private / "data" / "postgres")
     await server.start()
+    assert server._sockets.stat().st_mode & 0o777 == 0o700
     await server.stop()
     assert owned() == before
     assert (private / "data" / "postgres").stat().st_mode & 0o777 == 0o700
-    assert server._sockets.stat().st_mode & 0o777 == 0o700
 
 
 async def test_a_long_path_is_no_obstacle(tmp_path: Path) -> None:
     server = Postgres(tmp_path / ("long" * 30) / "postgres")
     await server.start()
     assert await _value(server.dsn, "SELECT 1") == 1
+    assert server._sockets.exists()
     await server.kill()
+    assert not server._sockets.exists()
 
 
 @pytest.mark.skipif(not _ROOT, reason="only root has rights to give up")
