@@ -192,6 +192,7 @@ async def test_a_dead_letter_belongs_to_the_tenant_that_the_record_names(
     async with running(React(outbox, bus, "group", [on_run_requested])):
         [letter] = await letters(outbox, 1)
     assert letter.tenant == "north"
+    assert await values(database, "SELECT tenant FROM outbox") == ["north"]
     async with outbox.transaction(ACTOR) as tx:
         assert not await DeadLetters(tx).list()
     assert not await effects(database)
