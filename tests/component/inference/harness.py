@@ -19,6 +19,7 @@ from holdtrue_contracts.ids import uuid_text
 from holdtrue_contracts.inference.v1.predictions_pb2 import PredictionsServed
 from holdtrue_contracts.inference.v1.replicas_pb2 import ReplicaState
 from holdtrue_contracts.oip import client
+from holdtrue_core.errors import HoldtrueError, from_rpc_error
 from holdtrue_core.health import check_health
 from holdtrue_events.topics import ensure
 from holdtrue_local.ports import free_port
@@ -39,8 +40,9 @@ TOPICS = ("deployments.v1", "replicas.v1", "predictions.v1")
 class Service:
     """One inference process on a folder."""
 
-    def __init__(self, folder: Path, kafka: Kafka, **settings: object) -> None:
+    def __init__(self, folder: Path, kafka: Kafka, starter: Sequence[str] = (), **settings: object) -> None:
         self.folder = folder
+        self._starter = starter
         self.port = free_port()
         self.log = folder / "log"
         self._settings = {
@@ -65,12 +67,25 @@ class Service:
         environment = {f"HOLDTRUE_INFERENCE_{name.upper()}": str(value) for name, value in self._settings.items()}
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "holdtrue_inference"), env={**os.environ, **environment}, stderr=log
+                *(*self._starter, sys.executable, "-m", "holdtrue_inference"),
+                env={**os.environ, **environment},
+                stderr=log,
             )
         async with asyncio.timeout(30):
             while not await check_health(self.address, timeout=0.5):
                 assert self._process.returncode is None, self.log.read_text()[-3000:]
                 await asyncio.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """How it ended; None while it runs."""
+        return None if self._process is None else self._process.returncode
 
     async def stop(self) -> int:
         """SIGTERM; return the exit status."""
@@ -130,6 +145,32 @@ class Load:
             else:
                 self.answered.ids += reply.prediction_ids
                 self.answered.revisions[reply.revision] += 1
+
+
+async def ask(service: Service, model: str = "fraud") -> client.Reply:
+    """Ask for one row."""
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        request = client.infer_request(model, {"X": np.zeros((1, WIDTH), np.float32)})
+        return client.read_reply(await client.method(channel, "ModelInfer")(request, timeout=20))
+
+
+async def ask_until_answered(service: Service) -> client.Reply:
+    """Ask until the spool has room."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await ask(service)
+            except grpc.aio.AioRpcError as error:
+                if from_rpc_error(error).reason != "SPOOL_FULL":
+                    raise
+
+
+async def refused(load: Answered) -> HoldtrueError:
+    """Wait until a caller is refused; how."""
+    async with asyncio.timeout(60):
+        while not load.failures:
+            await asyncio.sleep(0.005)
+    return from_rpc_error(load.failures[0])
 
 
 async def topics(kafka: Kafka) -> None:
@@ -199,13 +240,28 @@ def ids_of(records: Sequence[PredictionsServed]) -> list[str]:
     return found
 
 
-async def served(kafka: Kafka, replica_generation: int) -> ReplicaState:
-    """Wait until a replica says that it serves that generation; return what it said."""
-    async with asyncio.timeout(20):
+async def answers_of(load: Answered, revision: str, more: int = 1) -> None:
+    """Wait until callers got so many more answers of a revision."""
+    before = load.revisions[revision]
+    async with asyncio.timeout(60):
+        while load.revisions[revision] < before + more:
+            await asyncio.sleep(0.005)
+
+
+async def arrived(kafka: Kafka, ids: set[str]) -> None:
+    """Wait until Kafka has all of these predictions."""
+    async with asyncio.timeout(60):
+        while not ids <= set(ids_of(await predictions(kafka))):
+            await asyncio.sleep(0.05)
+
+
+async def served(kafka: Kafka, replica_generation: int, name: str = "fraud") -> ReplicaState:
+    """Wait until a replica says that it serves that generation of a deployment; return what it said."""
+    async with asyncio.timeout(60):
         while True:
             for _, event in await read(kafka, "replicas.v1"):
                 if event is not None and isinstance(event.data, ReplicaState):
                     for deployment in event.data.deployments:
-                        if deployment.generation >= replica_generation:
+                        if deployment.deployment_id == f"id-of-{name}" and deployment.generation >= replica_generation:
                             return event.data
             await asyncio.sleep(0.05)
