@@ -1,4 +1,7 @@
-"""What pandera says of tables, on pandas and on polars. Runs in its environment: pandera.py TASK INPUTS → one line of JSON."""
+"""What pandera says of tables, on pandas and on polars.
+
+Runs in its environment: pandera.py TASK INPUTS → one line of JSON.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import sys
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,7 +26,7 @@ Broken = dict[str, list[int]]
 
 def judge(path: str) -> dict[str, list[dict[str, Broken]]]:
     """Rows of each case that break each rule, by both."""
-    with open(path) as file:
+    with Path(path).open() as file:
         return {"cases": [{"pandas": by_pandas(case), "polars": by_polars(case)} for case in json.load(file)]}
 
 
@@ -97,8 +101,8 @@ def checks_of(check: Any, name: str, rules: dict[str, Any]) -> list[Any]:
 
 
 def timed(path: str) -> dict[str, float]:
-    """Seconds of the best of `repeats` validations of an Arrow file, everything in memory and the schema made before."""
-    with open(path) as file:
+    """Seconds of the best of `repeats` validations of an Arrow file, all in memory and the schema made before."""
+    with Path(path).open() as file:
         task = json.load(file)
     with pa.ipc.open_file(task["table"]) as reader:
         table = reader.read_all()
