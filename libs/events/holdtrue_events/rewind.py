@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from aiokafka.errors import CommitFailedError
+from aiokafka.errors import CommitFailedError, KafkaError
 from holdtrue_contracts.catalogue import TOPICS
 from holdtrue_core.errors import FailedPrecondition
 
@@ -30,9 +31,9 @@ async def rewind(kafka: Kafka, group: str, topics: Sequence[str], since: datetim
     """
     offsets = await _offsets(kafka, topics, since)
     consumer = kafka.consumer(group=group)
-    consumer.assign(offsets)
-    await consumer.start()
+    consumer.assign(list(offsets))
     try:
+        await consumer.start()
         await consumer.commit(offsets)
     except CommitFailedError as error:
         text = f"group {group} has running members: stop them, rewind, start them again"
@@ -44,8 +45,8 @@ async def rewind(kafka: Kafka, group: str, topics: Sequence[str], since: datetim
 
 async def _offsets(kafka: Kafka, topics: Sequence[str], since: datetime) -> Mapping[TopicPartition, int]:
     consumer = kafka.consumer(*(kafka.topic(topic) for topic in topics))
-    await consumer.start()
     try:
+        await consumer.start()
         partitions = consumer.assignment()
         found = await consumer.offsets_for_times(dict.fromkeys(partitions, round(since.timestamp() * 1000)))
         ends = await consumer.end_offsets(partitions)
@@ -63,11 +64,14 @@ def main() -> None:
     parser.add_argument("--since", required=True, type=_time, help="ISO 8601, local time unless it says otherwise")
     parser.add_argument("topics", nargs="+", choices=sorted(TOPICS), metavar="TOPIC", help="for example runs.v1")
     arguments = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # errors are told below, in a sentence
     try:
         where = Kafka(arguments.kafka, arguments.prefix)
         offsets = asyncio.run(rewind(where, arguments.group, arguments.topics, arguments.since))
     except FailedPrecondition as error:
         sys.exit(error.message)
+    except KafkaError as error:
+        sys.exit(f"Kafka at {arguments.kafka}: {error}")
     for place, offset in sorted(offsets.items()):
         sys.stdout.write(f"{place.topic} partition {place.partition}: from offset {offset}\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,8 +44,9 @@ async def ensure(
         missing = {name: topic for name, topic in wanted.items() if name not in known}
         await _check(admin, {name: topic for name, topic in wanted.items() if name in known})
         if missing:
-            await _create(admin, [_new(name, topic, replication) for name, topic in missing.items()])
-        await _described(admin, list(missing))
+            taken = await _create(admin, [_new(name, topic, replication) for name, topic in missing.items()])
+            await _described(admin, list(missing))
+            await _check(admin, {name: missing[name] for name in taken})
     finally:
         await admin.close()
     _log.info("topics are ready", created=[topic.name for topic in missing.values()])
@@ -110,22 +112,26 @@ def _new(name: str, topic: Topic, replication: int) -> NewTopic:
     return NewTopic(name, topic.partitions, replication, topic_configs=configs)
 
 
-async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:
+async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> list[str]:
+    """Create topics; return the names for which another process was faster."""
+    taken: list[str] = []
     response = await admin.create_topics(topics)
     for name, code, text in cast("Any", response).topic_errors:
         error = for_code(code)
-        if code and error is not TopicAlreadyExistsError:  # another process was faster
+        if error is TopicAlreadyExistsError:
+            taken.append(name)
+        elif code:
             raise error(f"topic {name}: {text}")
+    return taken
 
 
 async def _described(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
     """Return what the broker says of topics once all their partitions can be used."""
-    while names:
+    while True:
         described = await admin.describe_topics(names)
         if all(not topic["error_code"] and all(p["leader"] >= 0 for p in topic["partitions"]) for topic in described):
             return described
         await asyncio.sleep(_POLL_SECONDS)
-    return []
 
 
 def main() -> None:
@@ -135,6 +141,7 @@ def main() -> None:
     parser.add_argument("--prefix", default="", help="put before the names of all topics")
     parser.add_argument("--replication", type=int, default=1, help="replicas of each partition")
     arguments = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # errors are told below, in a sentence
     try:
         asyncio.run(ensure(arguments.kafka, arguments.prefix, arguments.replication))
     except (FailedPrecondition, KafkaError) as error:

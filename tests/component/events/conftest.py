@@ -12,7 +12,7 @@ from holdtrue_storage.database import Database
 from holdtrue_storage.migrations import migrate
 from holdtrue_storage.provision import provision
 
-from tests.component.events.harness import SCHEMA
+from tests.component.events.harness import SCHEMA, remove_topics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,10 +37,12 @@ def outbox(database: Database) -> Outbox:
 
 
 @pytest.fixture
-async def bus(kafka: str, topic_prefix: str) -> Kafka:
+async def bus(kafka: str, topic_prefix: str) -> AsyncIterator[Kafka]:
     """Kafka with a few topics of the catalogue, under a prefix of this test."""
     await ensure(kafka, topic_prefix, topics=[TOPICS[name] for name in ("runs.v1", "deployments.v1", DEAD_LETTERS)])
-    return Kafka(kafka, topic_prefix)
+    bus = Kafka(kafka, topic_prefix)
+    yield bus
+    await remove_topics(bus)
 
 
 @pytest.fixture

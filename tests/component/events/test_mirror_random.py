@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from tests.component.events.harness import ACTOR, until
+from tests.component.events.harness import ACTOR, remove_topics, until
 from tests.component.registry.harness import Topics
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class Topic(RuleBasedStateMachine):
         self.start()
         self.stop()
         self.run(self.topics.__aexit__())
+        self.run(remove_topics(self.bus))
         self.runner.close()
 
 

@@ -108,7 +108,7 @@ async def test_an_unexpected_error_gets_as_many_tries_as_were_asked_for(
     """The try of the batch does not count, nor do transient errors in between."""
     sent = await published(database, outbox, bus, "model-0", "model-0")
     unexpected = [ValueError(f"failure {number}") for number in range(failures)]
-    faults = Faults(ValueError("the batch"), *unexpected[:2], TimeoutError("no answer"), *unexpected[2:])
+    faults = Faults(ValueError("the batch"), *unexpected[:4], TimeoutError("no answer"), *unexpected[4:])
     async with running(React(outbox, bus, "group", [faults.handler()], tries=5)):
         assert await handled(database, 2 - kept) == sent[kept:]
         assert [letter.event_id for letter in await letters(outbox, kept)] == [event for _, event in sent[:kept]]
