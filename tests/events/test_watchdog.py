@@ -43,14 +43,20 @@ def test_one_that_moves_hides_no_other() -> None:
         looks.look(30, {FIRST: 7, SECOND: 5}, {FIRST: 9, SECOND: 100})
 
 
-def test_time_counts_from_when_there_was_something_to_read() -> None:
+def test_time_counts_from_the_look_that_found_something_to_read() -> None:
+    """Looks may be far apart: a handler of another partition takes its time."""
     looks = Looks()
     looks.look(0, {FIRST: 7}, {FIRST: 7})
-    looks.look(1000, {FIRST: 7}, {FIRST: 7})
-    looks.look(1, {FIRST: 7}, {FIRST: 8})
-    looks.look(28, {FIRST: 7}, {FIRST: 8})
+    looks.look(1000, {FIRST: 7}, {FIRST: 8})
+    looks.look(29, {FIRST: 7}, {FIRST: 8})
     with pytest.raises(ConsumerStalled):
         looks.look(1, {FIRST: 7}, {FIRST: 8})
+
+
+def test_one_that_moves_is_not_behind_though_it_never_catches_up() -> None:
+    looks = Looks()
+    for position in range(10):
+        looks.look(29, {FIRST: position}, {FIRST: 1000})
 
 
 def test_a_partition_that_was_away_begins_anew() -> None:
@@ -95,12 +101,12 @@ def test_a_rebuild_gives_every_partition_its_whole_patience_again() -> None:
 
 @dataclass
 class Partition:
-    """Where a partition is, and since when it has stood still at every look with something to read."""
+    """Where a partition is, and the first of the looks in a row that found it behind at the same place."""
 
     position: int = 0
     end: int = 0
-    last: int = -1
-    since: float = 0.0
+    last: int = 0
+    since: float | None = None
 
 
 class Consumer(RuleBasedStateMachine):
@@ -124,10 +130,10 @@ class Consumer(RuleBasedStateMachine):
     def look(self, after: float) -> None:
         now = self.looks.now + after
         for each in self.partitions.values():
-            if each.position != each.last or each.position == each.end:
-                each.since = now
+            stands = each.position == each.last and each.position < each.end
+            each.since = (now if each.since is None else each.since) if stands else None
             each.last = each.position
-        due = any(now - each.since >= PATIENCE for each in self.partitions.values())
+        due = any(each.since is not None and now - each.since >= PATIENCE for each in self.partitions.values())
         positions = {place: each.position for place, each in self.partitions.items()}
         ends = {place: each.end for place, each in self.partitions.items()}
         with pytest.raises(ConsumerStalled) if due else nullcontext():

@@ -35,7 +35,8 @@ class Watchdog:
         """Set how many seconds a partition may stand still."""
         self._patience = patience
         self._now = now
-        self._seen: dict[TopicPartition, tuple[int, float]] = {}
+        self._positions: dict[TopicPartition, int] = {}
+        self._behind_since: dict[TopicPartition, float] = {}
         self._next_look = 0.0
         self._rebuilds = 0
 
@@ -58,13 +59,13 @@ class Watchdog:
     def look(self, positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> None:
         """Compare with the last look; raises ConsumerStalled where one was behind and did not move for too long."""
         now = self._now()
-        moved = {p for p, position in positions.items() if p in self._seen and self._seen[p][0] != position}
+        moved = {p for p, position in positions.items() if self._positions.get(p, position) != position}
         if moved:
             self._rebuilds = 0
-        idle = {p for p, position in positions.items() if position >= ends[p]}
-        kept = {p: seen for p, seen in self._seen.items() if p in positions and p not in moved | idle}
-        self._seen = {p: kept.get(p, (position, now)) for p, position in positions.items()}
-        stalled = sorted(p for p, (_, since) in self._seen.items() if now - since >= self._patience)
+        behind = {p for p, position in positions.items() if position < ends[p]} - moved
+        self._behind_since = {p: self._behind_since.get(p, now) for p in behind}
+        self._positions = dict(positions)
+        stalled = sorted(p for p, since in self._behind_since.items() if now - since >= self._patience)
         if stalled:
             raise ConsumerStalled(
                 f"{stalled} did not move for {self._patience:g} s at {[positions[p] for p in stalled]}"
@@ -72,7 +73,8 @@ class Watchdog:
 
     def rebuilt(self, stall: ConsumerStalled) -> None:
         """Note that the consumer is built anew; raises the stall where that was tried often enough."""
-        self._seen.clear()
+        self._positions.clear()
+        self._behind_since.clear()
         self._rebuilds += 1
         _stalls.inc()
         _log.error("a consumer stands still", rebuilds=self._rebuilds, error=str(stall))
