@@ -59,7 +59,7 @@ class World:
 
     async def until(self, *expected: tuple[str, int, dict[str, tuple[LoadState.ValueType, str]]]) -> None:
         """Wait until the replica says so: deployment, generation, and state with reason of each revision."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self.progress() != {name: (generation, states) for name, generation, states in expected}:
                 self.replica.changed.clear()
                 await self.replica.changed.wait()

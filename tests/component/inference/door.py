@@ -17,7 +17,7 @@ from holdtrue_inference.settings import InferenceSettings
 from tests.inference.replicas import World
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from holdtrue_contracts.deployer.v1.deployments_pb2 import DeploymentState
@@ -80,7 +80,7 @@ class Door:
 
     async def call(self, name: str, request: Any, **call: Any) -> Any:
         """Any unary method."""
-        return await client.method(self.channel, name)(request, **{"timeout": 20, **call})
+        return await client.method(self.channel, name)(request, **{"timeout": 30, **call})
 
     async def refused(self, asking: Any) -> Refusal:
         """How something that was asked is refused."""
@@ -97,7 +97,7 @@ class Door:
             request_serializer=oip.ModelInferRequest.SerializeToString,
             response_deserializer=oip.ModelStreamInferResponse.FromString,
         )
-        async for response in method(requests, timeout=20):
+        async for response in method(requests, timeout=60):
             yield response.error_message or client.read_reply(response.infer_response)
 
     def lane(self, revision: str = "r0") -> Lane:
@@ -107,6 +107,10 @@ class Door:
 
     async def until_waiting(self, count: int) -> None:
         """Wait until so many requests wait for the model of "r0"."""
-        async with asyncio.timeout(20):
-            while len(self.lane()._waiting) != count:
+        await self.until(lambda: len(self.lane()._waiting) == count)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        async with asyncio.timeout(60):
+            while not condition():
                 await asyncio.sleep(0.001)

@@ -71,7 +71,7 @@ class Service:
                 env={**os.environ, **environment},
                 stderr=log,
             )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while not await check_health(self.address, timeout=0.5):
                 assert self._process.returncode is None, self.log.read_text()[-3000:]
                 await asyncio.sleep(0.05)
@@ -115,11 +115,11 @@ class Answered:
 
 
 class Load:
-    """Callers that ask without a pause until they are stopped."""
+    """Callers that ask until they are stopped, by default without a pause."""
 
-    def __init__(self, address: str, model: str = "fraud", callers: int = 8) -> None:
+    def __init__(self, address: str, model: str = "fraud", callers: int = 8, pause: float = 0.0) -> None:
         self.answered = Answered()
-        self._address, self._model, self._callers = address, model, callers
+        self._address, self._model, self._callers, self._pause = address, model, callers, pause
         self._stopping = False
 
     async def __aenter__(self) -> Answered:
@@ -138,20 +138,22 @@ class Load:
         while not self._stopping:
             rows = random.normal(size=(int(random.integers(1, 4)), WIDTH)).astype(np.float32)
             try:
-                reply = client.read_reply(await infer(client.infer_request(self._model, {"X": rows}), timeout=10))
+                reply = client.read_reply(await infer(client.infer_request(self._model, {"X": rows}), timeout=30))
             except grpc.aio.AioRpcError as error:
                 self.answered.failures.append(error)
                 await asyncio.sleep(0.02)
             else:
                 self.answered.ids += reply.prediction_ids
                 self.answered.revisions[reply.revision] += 1
+            if self._pause:
+                await asyncio.sleep(self._pause)
 
 
 async def ask(service: Service, model: str = "fraud") -> client.Reply:
     """Ask for one row."""
     async with grpc.aio.insecure_channel(service.address) as channel:
         request = client.infer_request(model, {"X": np.zeros((1, WIDTH), np.float32)})
-        return client.read_reply(await client.method(channel, "ModelInfer")(request, timeout=20))
+        return client.read_reply(await client.method(channel, "ModelInfer")(request, timeout=30))
 
 
 async def ask_until_answered(service: Service) -> client.Reply:

@@ -67,7 +67,7 @@ async def test_bytes_that_are_no_request_are_one_message(door: Door) -> None:
     method = door.channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")
     answers = [
         oip.ModelStreamInferResponse.FromString(data)
-        async for data in method(iter([b"\xff\xff", row(0.5).SerializeToString()]), timeout=20)
+        async for data in method(iter([b"\xff\xff", row(0.5).SerializeToString()]), timeout=60)
     ]
     assert "the bytes are no ModelInferRequest" in answers[0].error_message
     assert answers[1].infer_response.model_name == "fraud"
@@ -111,8 +111,7 @@ async def test_what_a_stream_that_is_left_had_asked_never_reaches_the_model(door
     await door.until_waiting(49)
     listening.cancel()
     await asyncio.wait([listening])
-    while not all(job.reply.done() for job in door.lane()._waiting):
-        await asyncio.sleep(0.001)
+    await door.until(lambda: all(job.reply.done() for job in door.lane()._waiting))
     model.let_go()
     assert (await door.ask(0.25)).revision == "r0"
     assert model.seen == [0.5, 0.25]
