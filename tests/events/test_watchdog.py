@@ -105,7 +105,7 @@ class Partition:
 
     position: int = 0
     end: int = 0
-    last: int = 0
+    last: int | None = None
     since: float | None = None
 
 
@@ -130,7 +130,7 @@ class Consumer(RuleBasedStateMachine):
     def look(self, after: float) -> None:
         now = self.looks.now + after
         for each in self.partitions.values():
-            stands = each.position == each.last and each.position < each.end
+            stands = each.last in (None, each.position) and each.position < each.end
             each.since = (now if each.since is None else each.since) if stands else None
             each.last = each.position
         due = any(each.since is not None and now - each.since >= PATIENCE for each in self.partitions.values())

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from holdtrue_contracts.catalogue import TOPICS, key
+from holdtrue_contracts.catalogue import TOPICS
 from holdtrue_contracts.deployer.v1.deployments_pb2 import DeploymentState
 from holdtrue_contracts.trainer.v1.runs_pb2 import RunRequested
 from holdtrue_events.kafka import Kafka
@@ -22,7 +22,6 @@ from structlog.testing import capture_logs
 from tests.component.events.harness import (
     ACTOR,
     MODELS,
-    PATIENCE,
     by_model,
     emptied,
     everything,
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from holdtrue_storage.database import Database
 
 pytestmark = pytest.mark.timeout(240)
-KILLS = 2
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +111,7 @@ class Writer:
 async def test_kills_of_the_broker_lose_repeat_and_disorder_nothing(
     database: Database, outbox: Outbox, bus: Kafka, broker: Broker
 ) -> None:
+    """Group and mirror start while it is away, and live through another death of it."""
     generations: list[int] = []
 
     def hear(_key: bytes, event: Event[DeploymentState] | None) -> None:
@@ -120,19 +119,28 @@ async def test_kills_of_the_broker_lose_repeat_and_disorder_nothing(
         generations.append(event.data.generation)
 
     writer = Writer(outbox)
-    parts = Relay(outbox, bus), React(outbox, bus, "group", [on_run_requested]), Mirror(bus, "deployments.v1", hear)
-    async with running(*parts):
-        writing = asyncio.create_task(writer.run())
-        for _ in range(KILLS):
-            await writer.more()
+    react, mirror = React(outbox, bus, "group", [on_run_requested]), Mirror(bus, "deployments.v1", hear)
+    async with running(Relay(outbox, bus)), asyncio.TaskGroup() as group:
+        writing = group.create_task(writer.run())
+        await writer.more()
+        with capture_logs() as logs:
             async with away(broker):
+                starting = [group.create_task(part) for part in (mirror.start(), react.run())]
+                await until(lambda: tried(logs), "both have tried")
                 await writer.more()
+        await starting[0]
+        following = group.create_task(mirror.run())
+        async with away(broker):
+            await writer.more()
         await writer.more()
         writer.end()
         await writing
         await emptied(database)
         effects = await handled(database, len(writer.sent))
         await until(lambda: heard(generations, writer.generation), "the mirror has the last generation")
+        await mirror.stop()
+        await react.stop()
+        await following
 
     assert by_model(effects) == by_model(writer.sent)
     arrived = pairs(await everything(bus))
@@ -144,6 +152,12 @@ async def test_kills_of_the_broker_lose_repeat_and_disorder_nothing(
 
 async def heard(generations: list[int], last: int) -> bool:
     return generations[-1] == last
+
+
+async def tried(logs: list[Any]) -> bool:
+    """Whether both mirror and group have found no Kafka."""
+    told = [log for log in logs if log["event"] == "no events now"]
+    return any("topic" in log for log in told) and any("part" in log for log in told)
 
 
 async def test_a_relay_that_lost_the_lock_sends_nothing_more(
@@ -172,46 +186,3 @@ async def test_a_relay_that_lost_the_lock_sends_nothing_more(
 
 async def stands_by(relay: Relay) -> bool:
     return relay._producer is None
-
-
-async def test_who_starts_before_kafka_waits_for_it_and_misses_nothing(
-    database: Database, outbox: Outbox, bus: Kafka, broker: Broker
-) -> None:
-    known: dict[bytes, int] = {}
-
-    def hear(key: bytes, event: Event[DeploymentState] | None) -> None:
-        assert event is not None
-        known[key] = event.data.generation
-
-    mirror, react = Mirror(bus, "deployments.v1", hear), React(outbox, bus, "group", [on_run_requested])
-    async with running(Relay(outbox, bus)):
-        for generation in range(1, 4):
-            await publish_states(outbox, generation)
-        await emptied(database)
-    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
-        with capture_logs() as logs:
-            async with away(broker):
-                starting = group.create_task(mirror.start())
-                group.create_task(react.run())
-                await until(lambda: tried(logs), "both have tried")
-                assert not known
-        await starting
-        assert known == {key("default", name): 3 for name in "abc"}
-        group.create_task(mirror.run())
-        async with running(Relay(outbox, bus)):
-            runs = await publish(outbox, *MODELS)
-            assert by_model(await handled(database, len(runs))) == by_model(runs)
-        await react.stop()
-        await mirror.stop()
-
-
-async def publish_states(outbox: Outbox, generation: int) -> None:
-    async with outbox.transaction(ACTOR) as tx:
-        for name in "abc":
-            tx.publish(DeploymentState(deployment_id=name, generation=generation))
-
-
-async def tried(logs: list[Any]) -> bool:
-    """Whether both mirror and group have found no Kafka."""
-    told = [log for log in logs if log["event"] == "no events now"]
-    return any("topic" in log for log in told) and any("part" in log for log in told)

@@ -125,5 +125,5 @@ def test_the_mirror_has_what_the_topic_has(kafka: str) -> None:
     Topic.bootstrap = kafka
     run_state_machine_as_test(
         Topic,
-        settings=settings(max_examples=5, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow]),
+        settings=settings(max_examples=4, stateful_step_count=15, suppress_health_check=[HealthCheck.too_slow]),
     )

@@ -159,7 +159,7 @@ async def test_what_the_domain_refuses_or_fails_at_leaves_a_dead_letter_and_noth
     async with Topics(bus.bootstrap, bus.prefix) as topics:
         place = await topics.send("runs.v1", refused.key, refused.value, refused.headers)
         await topics.send("runs.v1", behind.key, behind.value, behind.headers)
-    async with running(React(outbox, bus, "group", [on_run_requested, raising(make)])):
+    async with running(React(outbox, bus, "group", [on_run_requested, raising(make)], tries=2)):
         assert [model for model, _ in await handled(database, 1)] == ["m"]
     [letter] = await letters(outbox)
     assert (letter.reason, letter.message) == told

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from holdtrue_events.react import React
 from holdtrue_events.relay import Relay
 
 from tests.component.events.harness import (
@@ -19,7 +18,6 @@ from tests.component.events.harness import (
     by_model,
     emptied,
     handled,
-    on_run_requested,
     publish,
     running,
 )
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from holdtrue_events.outbox import Outbox
     from holdtrue_storage.database import Database
 
+pytestmark = pytest.mark.timeout(240)
 ROOT = Path(__file__).parents[3]
 
 
@@ -68,18 +67,3 @@ async def test_killed_at_the_worst_places_it_repeats_and_loses_nothing(
         async with life(database_dsn, bus, "never", 1):
             effects = await handled(database, len(sent))
     assert by_model(effects) == by_model(sent)
-
-
-async def test_what_a_killed_process_had_in_hand_goes_to_the_others_of_its_group(
-    database: Database, outbox: Outbox, bus: Kafka, database_dsn: str
-) -> None:
-    async with running(Relay(outbox, bus)):
-        sent = await publish(outbox, *MODELS)
-        async with life(database_dsn, bus, "effect", 1) as process:
-            assert await process.wait() == -signal.SIGKILL
-        async with running(React(outbox, bus, "group", [on_run_requested])):
-            effects = await handled(database, len(sent))
-    assert by_model(effects) == by_model(sent)
-
-
-pytestmark = pytest.mark.timeout(240)
