@@ -153,7 +153,7 @@ async def test_what_is_missing_around_a_run_is_tried_again_and_then_said(platfor
     await platform.publish(version)
     run = await platform.reach((await platform.submit()).spec.run_id, *ENDED)
     assert (run.state, run.failure, run.attempts) == (pb.RUN_STATE_FAILED, RUN_FAILURE_INFRASTRUCTURE, 3)
-    assert "no table of dataset" in run.message
+    assert "has it received any rows?" in run.message
 
 
 async def test_runs_are_listed_newest_first_by_pages(platform: Platform) -> None:
