@@ -181,6 +181,7 @@ def test_every_required_header_is_missed(name: str, value: bytes | None) -> None
         ("ce_tenant", b"t" * 257, "bad_header", "ce_tenant: at most 256 characters, got 257"),
         ("ce_id", b"a\0b", "bad_header", r"ce_id: expected text without NUL, got 'a\\x00b'"),
         ("ce_subject", b"\xff", "bad_header", "expected UTF-8"),
+        ("holdtrue_unreadable", b"broken beyond repair", "unreadable", "broken beyond repair"),
     ],
 )
 def test_a_broken_header_is_named(name: str, value: bytes, code: str, said: str) -> None:

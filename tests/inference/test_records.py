@@ -95,11 +95,12 @@ def test_the_largest_batches_become_events_of_bearable_size(counts: list[int], w
 def test_chunks_share_an_event_up_to_its_last_byte_and_no_further() -> None:
     [first] = records.chunks(CONTEXT, batch([2_000], width=54))
     numbers: set[int] = set()
-    for rows in range(1_870, 1_900):
-        [second] = records.chunks(CONTEXT, batch([rows], width=54))
-        events = recorded([first, second])
-        numbers.add(len(events))
-        assert events[0].ByteSize() <= records.MAX_BYTES
+    for rows in (1_876, 1_877, 1_878, 1_894):
+        for length in (0, 50, 100, 128):
+            whole = replace(batch([rows], width=54), external_ids=["x" * length])
+            events = recorded([first, *records.chunks(CONTEXT, whole)])
+            numbers.add(len(events))
+            assert events[0].ByteSize() <= records.MAX_BYTES
     assert numbers == {1, 2}, "the sizes around the limit"
 
 

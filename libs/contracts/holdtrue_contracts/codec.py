@@ -25,6 +25,8 @@ M = TypeVar("M", bound=Message)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
 
 CONTENT_TYPE = b"application/protobuf"
+UNREADABLE = "holdtrue_unreadable"
+"""Header of a record that stands for one that could not be read: it says why."""
 _REQUIRED = ("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_tenant", "ce_actor")
 _LONGEST = {"ce_id": 256, "ce_tenant": 256, "ce_aggregateversion": 18}  # what columns and their indexes can hold
 
@@ -129,7 +131,8 @@ def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, 
     """Return the event of a record.
 
     Raises MalformedEvent (`missing_header`, `bad_header`, `bad_specversion`, `bad_content_type`, `no_value`,
-    `bad_payload`, `bad_key`) or UnknownEventType. A tombstone has no event: look at `value` first where they occur.
+    `bad_payload`, `bad_key`, `unreadable`) or UnknownEventType. A tombstone has no event: look at `value` first where
+    they occur.
     """
     texts = _texts(headers)
     kind = catalogue.EVENTS.get(texts["ce_type"])
@@ -160,6 +163,8 @@ def _texts(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
         texts = {name: value.decode() for name, value in headers if value is not None}
     except UnicodeDecodeError as error:
         raise MalformedEvent("bad_header", f"headers: expected UTF-8, got {error.object!r}") from error
+    if why := texts.get(UNREADABLE):
+        raise MalformedEvent("unreadable", why)
     for name in _REQUIRED:
         if not texts.get(name):
             raise MalformedEvent("missing_header", f"header {name} is missing or empty")

@@ -139,7 +139,7 @@ class Effects:
     def _read(self, record: Incoming) -> Delivery | None:
         """Return what is to be done about a record, or None if it is not for us."""
         topic = self._kafka.name(record.topic)
-        if record.value is None and TOPICS[topic].cleanup == "compact":
+        if record.value is None and record.key is not None and TOPICS[topic].cleanup == "compact":
             return self._skip("tombstone")
         recipient, replay = replayed_for(record.headers)
         if recipient and recipient != self._consumer:

@@ -12,6 +12,7 @@ from holdtrue_contracts.codec import Event, MalformedEvent, UnknownEventType, de
 from prometheus_client import Counter
 
 from .backoff import Backoff
+from .fetch import fetch
 from .kafka import Incoming, unless
 from .watchdog import ConsumerStalled, Watchdog
 
@@ -84,7 +85,7 @@ class Mirror:
             while not self._stopping.is_set():
                 if not self.caught_up.is_set() and await self._reached(consumer, ends):
                     self.caught_up.set()
-                fetched = await unless(self._stopping, consumer.getmany(timeout_ms=_FETCH_MILLISECONDS))
+                fetched = await unless(self._stopping, fetch(consumer, _FETCH_MILLISECONDS))
                 for partition, records in (fetched or {}).items():
                     for record in records:
                         self._take(record)

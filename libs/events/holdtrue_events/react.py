@@ -29,6 +29,7 @@ from holdtrue_core.errors import HoldtrueError, Unavailable
 
 from .backoff import Backoff
 from .effects import Effects, Rejected
+from .fetch import fetch
 from .kafka import Incoming, leave, unless
 from .subscriptions import Handlers, subscribes, subscriptions
 from .watchdog import ConsumerStalled, Watchdog
@@ -139,9 +140,9 @@ class React:
             _log.warning("not tidied now", part=self.name, error=str(error))
 
     async def _turn(self, consumer: AIOKafkaConsumer) -> None:
-        # Outside the lock: the revocation takes it while getmany waits for the rebalance.
+        # Outside the lock: the revocation takes it while a fetch waits for the rebalance.
         timeout = _TROUBLED_FETCH_MILLISECONDS if self._troubles else _FETCH_MILLISECONDS
-        fetched = await unless(self._stopping, consumer.getmany(timeout_ms=timeout, max_records=_BATCH))
+        fetched = await unless(self._stopping, fetch(consumer, timeout, _BATCH))
         async with self._lock:
             offsets: dict[TopicPartition, int] = {}
             for partition, records in (fetched or {}).items():

@@ -8,25 +8,19 @@ from holdtrue_events.backoff import Backoff
 from holdtrue_events.kafka import Kafka
 from holdtrue_events.outbox import Outbox
 from holdtrue_events.topics import ensure
-from holdtrue_storage.database import Database
-from holdtrue_storage.migrations import migrate
-from holdtrue_storage.provision import provision
 
-from tests.component.events.harness import SCHEMA, remove_topics
+from tests.component.events.harness import prepared, remove_topics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from holdtrue_storage.database import Database
 
 
 @pytest.fixture
 async def database(database_dsn: str) -> AsyncIterator[Database]:
     """The database of a service, with the shared tables and one of its own: `effect(value text)`."""
-    await provision(database_dsn, SCHEMA)
-    database = Database(database_dsn.replace("postgres@", f"{SCHEMA}@"), SCHEMA)
-    await database.open()
-    await migrate(database, ["holdtrue_storage", "holdtrue_events"])
-    async with database.acquire() as connection:
-        await connection.execute("CREATE TABLE effect (number bigserial PRIMARY KEY, value text NOT NULL)")
+    database = await prepared(database_dsn)
     yield database
     await database.close()
 

@@ -7,12 +7,17 @@ from collections import defaultdict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.record.util import calc_crc32c
 from holdtrue_contracts.actor import Actor, ActorKind, service_actor
 from holdtrue_contracts.trainer.v1.runs_pb2 import RunRequested
 from holdtrue_events.dead_letters import DeadLetters
 from holdtrue_events.mirror import Mirror
 from holdtrue_events.react import subscribes
+from holdtrue_storage.database import Database
+from holdtrue_storage.migrations import migrate
+from holdtrue_storage.provision import provision
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -21,7 +26,6 @@ if TYPE_CHECKING:
     from holdtrue_contracts.dead_letter import DeadLetter
     from holdtrue_events.kafka import Kafka
     from holdtrue_events.outbox import Outbox, Transaction
-    from holdtrue_storage.database import Database
 
     Pair = tuple[str, str]
     ByModel = dict[str, list[str]]
@@ -30,6 +34,7 @@ SCHEMA = "service"
 ACTOR = service_actor(SCHEMA)
 MODELS = [f"model-{number}" for number in range(9)]
 PATIENCE = 100  # less than the limit of a test, so that it says what never came
+_CHECKSUM = slice(17, 21)  # where a record batch has it, over all that follows
 _HOLD = f"SELECT pg_advisory_lock(hashtextextended('holdtrue relay of {SCHEMA}', 0))"
 _LET_GO = f"SELECT pg_advisory_unlock(hashtextextended('holdtrue relay of {SCHEMA}', 0))"
 _LEADERS = """
@@ -43,6 +48,17 @@ class Part(Protocol):
     async def start(self) -> None: ...
     async def run(self) -> None: ...
     async def stop(self) -> None: ...
+
+
+async def prepared(dsn: str) -> Database:
+    """Open the database of a service, with the shared tables and one of its own: `effect(value text)`."""
+    await provision(dsn, SCHEMA)
+    database = Database(dsn.replace("postgres@", f"{SCHEMA}@"), SCHEMA)
+    await database.open()
+    await migrate(database, ["holdtrue_storage", "holdtrue_events"])
+    async with database.acquire() as connection:
+        await connection.execute("CREATE TABLE effect (number bigserial PRIMARY KEY, value text NOT NULL)")
+    return database
 
 
 @subscribes(RunRequested)
@@ -188,3 +204,17 @@ async def remove_topics(bus: Kafka) -> None:
     """Leave no topics behind: a broker that has thousands is slow for all tests."""
     async with administration(bus) as admin:
         await admin.delete_topics([name for name in await admin.list_topics() if bus.prefix in name])
+
+
+async def send_unreadable(bus: Kafka, topic: str, partition: int) -> int:
+    """Send a record that Kafka takes and aiokafka cannot read: a header's name is not UTF-8. Its offset."""
+    async with AIOKafkaProducer(bootstrap_servers=bus.bootstrap) as producer:
+        batch: Any = producer.create_batch()
+        batch.append(timestamp=None, key=b"k", value=b"v", headers=[("NAME", b"x")])
+        batch.close()
+        raw = bytearray(batch._build())
+        raw = raw.replace(b"NAME", b"\xff\xfe\xfd\xfc")
+        raw[_CHECKSUM] = calc_crc32c(bytes(raw[_CHECKSUM.stop :])).to_bytes(4, "big")
+        batch._buffer = raw
+        sent = await producer.send_batch(batch, bus.topic(topic), partition=partition)
+        return (await sent).offset

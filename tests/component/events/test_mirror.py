@@ -15,7 +15,7 @@ from holdtrue_events.mirror import Mirror
 from holdtrue_local.ports import free_port
 from structlog.testing import capture_logs
 
-from tests.component.events.harness import ACTOR, running, until
+from tests.component.events.harness import ACTOR, running, send_unreadable, until
 from tests.component.registry.harness import Topics
 
 if TYPE_CHECKING:
@@ -138,13 +138,15 @@ async def test_records_that_are_no_event_are_told_and_passed_over(bus: Kafka, to
     await topics.send(TOPIC, record.key, record.value, newer)
     await topics.send(TOPIC, record.key, record.value, endless)
     await topics.send(TOPIC, key("default", "other"), record.value, record.headers)
+    for partition in range(3):
+        await send_unreadable(bus, TOPIC, partition)
     await put(topics, "a", 7)
     copy = Copy(bus)
     with capture_logs() as logs:
         async with running(copy.mirror):
             assert copy.heard == [(key("default", "a"), 7)]
     told = [log["why"] for log in logs if log["event"] == "unusable record"]
-    assert len(told) == 5
+    assert len(told) == 8
     assert "unknown event type holdtrue.deployer.v9.New" in told
 
 

@@ -21,7 +21,9 @@ from tests.component.events.harness import (
     handled,
     letters,
     on_run_requested,
+    publish,
     running,
+    send_unreadable,
     values,
 )
 from tests.component.registry.harness import Topics
@@ -113,6 +115,56 @@ async def test_every_malformed_record_is_kept_as_it_came_and_the_next_is_handled
         assert (letter.topic, letter.consumer) == ("runs.v1", "group"), name
         assert letter.message, name
     assert sorted(mirrored, key=repr) == sorted(found.values(), key=repr)
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_record_that_the_client_cannot_take_apart_stops_nothing_and_is_told(
+    database: Database, outbox: Outbox, bus: Kafka
+) -> None:
+    """In front, in the middle, two in a row, behind, and again after a restart; a handler fails next to them."""
+    async with Topics(bus.bootstrap, bus.prefix) as topics:
+        partition = (await topics.send("runs.v1", *with_header("none", None))).partition
+        offsets: list[int] = []
+        for count in (1, 0, 3, 0):
+            for _ in range(count):
+                good = event()
+                await topics.send("runs.v1", good.key, good.value, good.headers)
+            offsets.append(await send_unreadable(bus, "runs.v1", partition))
+        faults = [TimeoutError("no answer")] * 3
+
+        @subscribes(RunRequested)
+        async def fail_first(event: Event[RunRequested], tx: Transaction) -> None:
+            if faults:
+                raise faults.pop()
+            await on_run_requested(event, tx)
+
+        async with running(React(outbox, bus, "group", [fail_first])):
+            assert len(await handled(database, 5)) == 5
+            found = await letters(outbox, 4)
+        async with running(Relay(outbox, bus), React(outbox, bus, "new", [on_run_requested], consumer="group")):
+            behind = await publish(outbox, "m")
+            assert (await handled(database, 6))[-1:] == behind
+    assert [(letter.partition, letter.offset) for letter in found] == [(partition, offset) for offset in offsets]
+    assert {letter.reason for letter in found} == {"unreadable"}
+    assert "not UTF-8" in found[0].message
+    assert len(await letters(outbox)) == 4
+
+
+async def test_next_to_a_record_that_cannot_be_taken_apart_nothing_of_other_partitions_is_lost(
+    database: Database, outbox: Outbox, bus: Kafka
+) -> None:
+    """All of it waits when the consumer comes, so that one fetch has records of every partition."""
+    async with Topics(bus.bootstrap, bus.prefix) as topics:
+        partitions: set[int] = set()
+        for number in range(60):
+            good = event(f"m-{number}")
+            partitions.add((await topics.send("runs.v1", good.key, good.value, good.headers)).partition)
+        assert len(partitions) > 1
+        unreadable = {(partition, await send_unreadable(bus, "runs.v1", partition)) for partition in partitions}
+        async with running(React(outbox, bus, "group", [on_run_requested])):
+            assert len(await handled(database, 60)) == 60
+            found = await letters(outbox, len(partitions))
+    assert {(letter.partition, letter.offset) for letter in found} == unreadable
 
 
 async def test_what_is_new_or_for_others_is_passed_by(database: Database, outbox: Outbox, bus: Kafka) -> None:

@@ -8,8 +8,10 @@ from holdtrue_contracts.catalogue import key
 from holdtrue_contracts.codec import encode, new_event
 from holdtrue_contracts.dead_letter import DeadLetter
 from holdtrue_contracts.registry.v1.datasets_pb2 import RECORD_FORMAT_ARROW
+from holdtrue_events.kafka import Kafka
 from holdtrue_lake.versions import read_quarantine
 
+from tests.component.events.harness import send_unreadable
 from tests.component.registry.harness import PRODUCER, create, offered, publish
 
 if TYPE_CHECKING:
@@ -79,6 +81,28 @@ async def test_ids_that_the_database_cannot_hold_reach_no_table(registry: Regist
         ]
     assert [letter.reason for letter in found] == ["bad_batch_id", "bad_batch_id", "bad_dataset_id"]
     assert "at most 200 printable characters, got 3: 'a\\x00b'" in found[0].message
+
+
+async def test_a_record_that_the_client_cannot_take_apart_stops_no_partition(
+    registry: Registry, broker: Topics
+) -> None:
+    dataset = await create(registry)
+    first, last = (offered(dataset.dataset_id, [GOOD]) for _ in range(2))
+    good = encode(new_event(first, source="test", actor=PRODUCER))
+    partition = (await broker.send("data.v1", good.key, good.value, good.headers)).partition
+    settings = registry.process.environment
+    bus = Kafka(settings["HOLDTRUE_REGISTRY_KAFKA"], broker.prefix)
+
+    offset = await send_unreadable(bus, "data.v1", partition)
+    await broker.send_event(last)
+    answer = await publish(registry, dataset, [first.batch_id, last.batch_id])
+
+    assert answer.version.rows == 2
+    found: list[DeadLetter] = []
+    while not found:
+        every = [DeadLetter.from_record(r.key, r.value, r.headers) for r in await broker.records("dead-letters.v1")]
+        found = [letter for letter in every if letter.reason == "unreadable"]
+    assert [(letter.topic, letter.partition, letter.offset) for letter in found] == [("data.v1", partition, offset)]
 
 
 async def test_records_of_an_unknown_dataset_wait_for_it_as_dead_letters(registry: Registry, broker: Topics) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from holdtrue_events.backoff import Backoff
+from holdtrue_events.fetch import fetch
 from holdtrue_events.kafka import unless
 from holdtrue_events.watchdog import ConsumerStalled, Watchdog
 from holdtrue_lake.table import Source
@@ -180,7 +181,7 @@ class _Reader(ConsumerRebalanceListener):
         until = None
         while not self._stopping.is_set() and rows > 0 and size > 0 and (until is None or time.monotonic() < until):
             wait = _POLL_SECONDS if until is None else min(_POLL_SECONDS, until - time.monotonic())
-            fetched = await self.consumer.getmany(timeout_ms=max(0, round(wait * 1000)), max_records=500)
+            fetched = await fetch(self.consumer, max(0, round(wait * 1000)))
             for partition, records in fetched.items():
                 for record in await self._expected(partition, records):
                     message = read(record)
