@@ -31,14 +31,14 @@ def cache_path(kind: str, lock: Path, base: Path | None = None) -> Path:
     return (base or home()) / "cache" / f"{kind}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
 
 
-def cached(folder: Path, fetch: Callable[[Path], None], say: Callable[[str], None]) -> Path:
+def cached(folder: Path, fetch: Callable[[Path], None], say: Callable[[str], None], doing: str = "fetching") -> Path:
     """The folder of `cache_path` with its download, shared by `up` and the tests.
 
     When it is missing, one process lets `fetch` fill a draft that is renamed at the end, so that half a download is
-    never used; the others wait. `say` hears that somebody fetches.
+    never used; the others wait. `say` hears what is being done.
     """
     if not folder.exists():
-        say(f"fetching {folder.name}, once")
+        say(f"{doing} {folder.name}, once")
         with exclusive(folder.with_name(f"{folder.name}.lock")):
             if not folder.exists():
                 draft = folder.with_name(f"{folder.name}.new")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import StartError
-from .home import cache_path, cached
+from .home import cache_path, cached, home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,13 @@ def kafka_jars(say: Callable[[str], None]) -> Path:
         StartError: no network at the first run, or a wrong checksum.
     """
     return cached(cache_path("kafka", _LOCK), _fetch, say)
+
+
+def archive_path(java: Path) -> Path:
+    """Where what this `java` keeps of the jars is cached."""
+    program = java.resolve()
+    key = f"{program} {program.stat().st_mtime_ns}".encode() + _LOCK.read_bytes()
+    return home() / "cache" / f"kafka-classes-{hashlib.sha256(key).hexdigest()[:12]}"
 
 
 def is_cached() -> bool:

@@ -9,18 +9,17 @@ import shutil
 import struct
 import subprocess
 import uuid
-from typing import TYPE_CHECKING
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from .errors import StartError
-from .jars import kafka_jars
+from .home import cached
+from .jars import archive_path, kafka_jars
 from .java import find_java
 from .ports import check, free_port
 from .processes import Program, tethered
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-# Small heap, one quick compiler: 160 MB resident and ready 1.5 s after the start.
+# Small heap, one quick compiler: 150 MB resident and ready after 1.5 s of processor time (on a fast machine).
 _JVM = (
     "-Xms96m",
     "-Xmx256m",
@@ -30,6 +29,7 @@ _JVM = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss",
 )
 _METADATA_REQUEST = struct.pack(">ihhihi", 14, 3, 1, 0, -1, 0)  # Metadata v1: no client id, no topics
+_CLASSES = "classes.jsa"
 PORT_VARIABLE = "HOLDTRUE_KAFKA_PORT"
 _SETTINGS = {
     "process.roles": "broker,controller",
@@ -86,7 +86,8 @@ class Kafka(Program):
             raise StartError(
                 f"Kafka splits paths at commas, and {self.data} has one; choose another folder with --data"
             )
-        self._java = [str(find_java(self.say)), *_JVM, "-cp", str(kafka_jars(self.say) / "*")]
+        jars, java = kafka_jars(self.say), find_java(self.say)
+        self._java = [str(java), *self._classes(java), *_JVM, "-cp", str(jars / "*")]
         self._run.mkdir(parents=True, exist_ok=True)
         if (self.data / "meta.properties").exists():
             return
@@ -123,6 +124,15 @@ class Kafka(Program):
             return False
         return brokers > 0
 
+    def _classes(self, java: Path) -> list[str]:
+        """Java's flag for the classes that a broker loads, kept as they are after loading: half the time of a start.
+
+        (JEP 350.) Java looks by itself whether they are still those of its jars, and does without them if not. A Java
+        without a default archive keeps none.
+        """
+        archive = cached(archive_path(java), _record_classes, self.say, doing="preparing") / _CLASSES
+        return [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
+
     def _write_properties(self, log_dir: Path) -> str:
         """Write the settings, with a new port for the controller, which only this process ever calls."""
         controller = f"127.0.0.1:{free_port()}"
@@ -134,6 +144,36 @@ class Kafka(Program):
         path = self._run / f"{log_dir.name}.properties"
         path.write_text("".join(f"{name}={_escaped(value)}\n" for name, value in (_SETTINGS | addresses).items()))
         return str(path)
+
+
+class _Recorder(Kafka):
+    """A broker that leaves the classes that it has loaded in a file when it stops."""
+
+    stop_seconds = 180.0
+
+    def __init__(self, data: Path, classes: Path) -> None:
+        super().__init__(data)
+        self._archive = classes
+
+    def command(self) -> list[str]:
+        """The broker with the flag: not the tool that formats, which has other classes."""
+        java, *arguments = self._java
+        flag = f"-XX:ArchiveClassesAtExit={self._archive}"
+        return tethered([java, flag, *arguments, "kafka.Kafka", self._write_properties(self.data)])
+
+    def _classes(self, java: Path) -> list[str]:
+        del java
+        return []
+
+
+def _record_classes(folder: Path) -> None:
+    async def run_once(data: Path) -> None:
+        recorder = _Recorder(data, folder / _CLASSES)
+        await recorder.start()
+        await recorder.stop()
+
+    with TemporaryDirectory(prefix="holdtrue-") as place:
+        asyncio.run(run_once(Path(place) / "kafka"))
 
 
 def _escaped(value: str) -> str:

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from holdtrue_local import java, postgres
 from holdtrue_local.errors import StartError
+from holdtrue_local.jars import kafka_jars
 from holdtrue_local.kafka import Kafka
 from holdtrue_local.postgres import Postgres
 from holdtrue_local.processes import is_alive
@@ -198,6 +199,30 @@ def test_java_of_path_is_taken_only_when_new_enough(tmp_path: Path, monkeypatch:
         fake.chmod(0o755)
         monkeypatch.setattr(java, "_own_java", _own)
         assert java.find_java(print) == (fake if taken else Path("own"))
+
+
+def loaded_from_archive(broker: Kafka) -> bool:
+    return any(entry.path.endswith("classes.jsa") for entry in psutil.Process(broker.pid).memory_maps())
+
+
+async def test_classes_are_kept_once_and_serve_every_later_start(
+    broker: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a cache that has the jars and nothing else."""
+    said: list[str] = []
+    cache = tmp_path / "home" / "cache"
+    cache.mkdir(parents=True)
+    jars = kafka_jars(said.append)
+    (cache / jars.name).symlink_to(jars)
+    monkeypatch.setenv("HOLDTRUE_HOME", str(cache.parent))
+    assert loaded_from_archive(broker)
+    for _ in range(2):
+        again = Kafka(tmp_path / "again" / "kafka")
+        again.say = said.append
+        await again.start()
+        assert loaded_from_archive(again)
+        await again.stop()
+    assert [line.rpartition("-")[0] for line in said] == ["preparing kafka-classes"]
 
 
 async def test_kafka_runs_without_java_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
