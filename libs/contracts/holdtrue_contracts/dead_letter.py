@@ -2,7 +2,8 @@
 
 On the topic `dead-letters.v1` it is the original record (key, value, headers) with headers `holdtrue_dead_*` added. Its
 replay is the original record on its original topic with the header `holdtrue_replay: <consumer>/<id>`: that consumer
-handles it although it knows the event, all others pass it over.
+handles it although it knows the event, all others pass it over, and then says on `dead-letters.v1`, by a record without
+value, that the letter is settled.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 REPLAY = "holdtrue_replay"
 """Header of a replayed record."""
 _DEAD = "holdtrue_dead_"
+_SETTLED = "holdtrue_settled"
 _NAME_CHARACTERS = 256
 
 
@@ -108,6 +110,16 @@ class DeadLetter:
         """Return the record that gives its consumer another chance."""
         kept = tuple((name, raw) for name, raw in self.headers if name != REPLAY)
         return Record(self.topic, self.key, self.value, (*kept, (REPLAY, f"{self.consumer}/{self.id}".encode())))
+
+
+def settled(letter_id: str, key: bytes | None) -> Record:
+    """Return the record that takes a letter off the list; `key` is the letter's."""
+    return Record(DEAD_LETTERS, key, None, ((_SETTLED, letter_id.encode()),))
+
+
+def settles(headers: Sequence[tuple[str, bytes | None]]) -> str | None:
+    """Return the id of the letter that a record on `dead-letters.v1` takes off the list, if it is such a record."""
+    return header(headers, _SETTLED)
 
 
 def header(headers: Sequence[tuple[str, bytes | None]], name: str) -> str | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from holdtrue_contracts.dead_letter import DeadLetter
-from holdtrue_core.errors import NotFound
+from holdtrue_contracts.dead_letter import DeadLetter, settled
 
 from .outbox import pack_headers, unpack_headers
 
@@ -56,25 +55,17 @@ class DeadLetters:
             WHERE tenant = $1 AND (replayed_at IS NOT NULL) = $2 AND id > $3 ORDER BY id LIMIT $4"""  # noqa: S608
         return [_letter(row) for row in await self._tx.fetch(query, self._tx.actor.tenant, replayed, after, limit)]
 
-    async def get(self, letter_id: str) -> DeadLetter:
-        """Return one; raises NotFound."""
-        query = f"SELECT {_COLUMNS} FROM dead_letter WHERE tenant = $1 AND id = $2"  # noqa: S608
-        row = await self._tx.fetchrow(query, self._tx.actor.tenant, letter_id)
-        if row is None:
-            raise NotFound(f"dead letter {letter_id}: there is none with this id; list them first")
-        return _letter(row)
+    async def settle(self, tenant: str, letter_id: str) -> None:
+        """Note that its consumer has handled the replay of one, here and on its topic: it is listed no more.
 
-    async def replay(self, letter_id: str) -> DeadLetter:
-        """Send one to its consumer again with the commit, and note who did so; raises NotFound."""
-        letter = await self.get(letter_id)
-        await self._tx.execute(
-            "UPDATE dead_letter SET replayed_at = now(), replayed_by = $3 WHERE tenant = $1 AND id = $2",
-            letter.tenant,
-            letter.id,
-            self._tx.actor.to_header().decode(),
-        )
-        self._tx.send(letter.replay())
-        return letter
+        What failed again is a dead letter of its own.
+        """
+        query = """
+            UPDATE dead_letter SET replayed_at = now()
+            WHERE tenant = $1 AND id = $2 AND replayed_at IS NULL RETURNING key"""
+        row = await self._tx.fetchrow(query, tenant, letter_id)
+        if row:
+            self._tx.send(settled(letter_id, row["key"]))
 
 
 def _letter(row: asyncpg.Record) -> DeadLetter:

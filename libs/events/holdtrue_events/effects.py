@@ -45,10 +45,16 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A record that concerns us, and what is to be done about it; `claim` is (tenant, id) in the inbox."""
+    """A record that concerns us, and what is to be done about it.
+
+    Attributes:
+        claim: (tenant, id) in the inbox.
+        letter: Id of the dead letter that it replays, or empty.
+    """
 
     record: Incoming
     claim: tuple[str, str]
+    letter: str
     todo: tuple[AnyHandler, Event[Any]] | MalformedEvent
 
 
@@ -79,6 +85,7 @@ class Effects:
                 if delivery.claim in fresh:
                     fresh.remove(delivery.claim)
                     await self._effect(tx, delivery)
+                    await self._settle(tx, delivery)
         _handled.labels(self._service).inc(count)
         _duplicate.labels(self._service).inc(len(deliveries) - count)
 
@@ -97,6 +104,7 @@ class Effects:
         async with self._outbox.transaction(self._actor) as tx:
             if await claim(tx, self._consumer, [delivery.claim]):
                 await self._keep(tx, delivery, reason, message)
+                await self._settle(tx, delivery)
 
     async def _effect(self, tx: Transaction, delivery: Delivery) -> None:
         if isinstance(delivery.todo, MalformedEvent):
@@ -106,6 +114,11 @@ class Effects:
         tx.actor = event.actor
         tx.traceparent = event.traceparent
         await handler(event, tx)
+
+    async def _settle(self, tx: Transaction, delivery: Delivery) -> None:
+        if delivery.letter:
+            tenant, _ = delivery.claim
+            await DeadLetters(tx).settle(tenant, delivery.letter)
 
     async def _keep(self, tx: Transaction, delivery: Delivery, reason: str, message: str) -> None:
         tenant, _ = delivery.claim
@@ -141,7 +154,7 @@ class Effects:
         topic = self._kafka.name(record.topic)
         if record.value is None and record.key is not None and TOPICS[topic].cleanup == "compact":
             return self._skip("tombstone")
-        recipient, replay = replayed_for(record.headers)
+        recipient, letter = replayed_for(record.headers)
         if recipient and recipient != self._consumer:
             return self._skip("replay for another")
         name = header(record.headers, "ce_type")
@@ -153,9 +166,9 @@ class Effects:
             return self._skip("unknown type")
         except MalformedEvent as fault:
             place = f"{topic}/{record.partition}/{record.offset}"
-            return Delivery(record, (tenant_of(record.headers), place), fault)
-        seen = f"{event.id}#{replay}" if replay else event.id
-        return Delivery(record, (event.tenant, seen), (self._handlers[event.type], event))
+            return Delivery(record, (tenant_of(record.headers), place), letter, fault)
+        seen = f"{event.id}#{letter}" if letter else event.id
+        return Delivery(record, (event.tenant, seen), letter, (self._handlers[event.type], event))
 
     def _skip(self, reason: str) -> None:
         _skipped.labels(self._service, reason).inc()

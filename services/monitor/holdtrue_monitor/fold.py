@@ -176,6 +176,9 @@ class Fold(Generic[M]):
         return {r.partition: (expected[r.partition], r.offset + 1) for r in fresh}, fresh
 
     async def _item(self, tx: Transaction, record: StreamRecord, reject: Reject) -> Item[M] | None:
+        consumer, letter = replayed_for(record.headers)
+        if consumer and not await _claimed(tx, consumer, letter):
+            return None
         try:
             event = decode(record.key, record.value, record.headers)
         except UnknownEventType:
@@ -187,15 +190,16 @@ class Fold(Generic[M]):
         if event.tenant != self._actor.tenant or not isinstance(event.data, self._effect.message):
             _skipped.labels(self.topic, "not_ours").inc()
             return None
-        consumer, letter = replayed_for(record.headers)
-        if consumer and not await _claimed(tx, consumer, letter):
-            return None
         return Item(record, cast("Event[M]", event), bool(consumer))
 
 
 async def _claimed(tx: Transaction, consumer: str, letter: str) -> bool:
-    """Whether a replayed record is for us, and for the first time."""
-    return consumer == CONSUMER and bool(await claim(tx, CONSUMER, [(tx.actor.tenant, f"replay/{letter}")]))
+    """Whether a replayed record is for us, and for the first time: then its dead letter is settled."""
+    tenant = tx.actor.tenant
+    if consumer != CONSUMER or not await claim(tx, CONSUMER, [(tenant, f"replay/{letter}")]):
+        return False
+    await DeadLetters(tx).settle(tenant, letter)
+    return True
 
 
 def _fresh(records: Sequence[StreamRecord], expected: dict[int, int]) -> list[StreamRecord]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from holdtrue_contracts.actor import Actor, ActorKind
 from holdtrue_contracts.codec import encode, new_event
-from holdtrue_contracts.dead_letter import DeadLetter
+from holdtrue_contracts.dead_letter import DeadLetter, settles
 from holdtrue_contracts.trainer.v1.runs_pb2 import RunRequested
-from holdtrue_core.errors import InvalidArgument, NotFound
+from holdtrue_core.errors import InvalidArgument
 from holdtrue_events.dead_letters import DeadLetters
 from holdtrue_events.react import React, Rejected, subscribes
 from holdtrue_events.relay import Relay
 
 from tests.component.events.harness import (
     ACTOR,
-    effects,
     emptied,
     handled,
     letters,
@@ -55,7 +54,7 @@ class Domain:
 
 async def replay(outbox: Outbox, letter: DeadLetter) -> None:
     async with outbox.transaction(OPERATOR) as tx:
-        assert await DeadLetters(tx).replay(letter.id) == letter
+        tx.send(letter.replay())
 
 
 async def test_its_consumer_handles_it_and_no_other_does(database: Database, outbox: Outbox, bus: Kafka) -> None:
@@ -70,10 +69,12 @@ async def test_its_consumer_handles_it_and_no_other_does(database: Database, out
         assert await handled(database, 2) == [*sent, *sent]
         behind = await publish(outbox, "m")
         assert await handled(database, 4) == [*sent, *sent, *behind, *behind]
+        await emptied(database)
     assert not await letters(outbox)
     assert await letters(outbox, 1, replayed=True) == [letter]
-    [who] = await values(database, "SELECT replayed_by FROM dead_letter WHERE replayed_at IS NOT NULL")
-    assert Actor.from_header(who.encode()) == OPERATOR
+    mirrored = await mirrored_letters(bus)
+    assert [settles(record.headers) for record in mirrored] == [None, letter.id]
+    assert mirrored[0].key == mirrored[1].key
 
 
 async def test_a_replay_that_arrives_twice_has_one_effect_and_a_second_replay_another(
@@ -129,24 +130,9 @@ async def test_a_malformed_record_stays_malformed_and_stops_nothing(
     )
 
 
-async def test_a_replay_that_is_rolled_back_sends_nothing(database: Database, outbox: Outbox, bus: Kafka) -> None:
-    domain = Domain()
-    async with running(React(outbox, bus, "group", [domain.handle])):
-        async with running(Relay(outbox, bus)):
-            await publish(outbox, "m")
-            [letter] = await letters(outbox, 1)
-            await emptied(database)
-
-        async def fail() -> None:
-            async with outbox.transaction(OPERATOR) as tx:
-                await DeadLetters(tx).replay(letter.id)
-                raise ValueError("no")
-
-        with pytest.raises(ValueError, match="no"):
-            await fail()
-    assert await letters(outbox) == [letter]
-    assert not await values(database, "SELECT id FROM outbox")
-    assert not await effects(database)
+async def mirrored_letters(bus: Kafka) -> list[Any]:
+    async with Topics(bus.bootstrap, bus.prefix) as topics:
+        return sorted(await topics.records("dead-letters.v1"), key=lambda record: record.offset)
 
 
 async def keep(outbox: Outbox, tenant: str, number: int, value: bytes = b"v") -> DeadLetter:
@@ -169,12 +155,14 @@ async def test_letters_are_listed_page_by_page_each_tenant_its_own(database: Dat
         assert await known.list(limit=2) == ours[:2]
         assert await known.list(limit=2, after=ours[1].id) == ours[2:4]
         assert await known.list(after=ours[4].id) == []
-        assert await known.get(ours[3].id) == ours[3]
-        with pytest.raises(NotFound, match="dead letter 0009: there is none with this id; list them first"):
-            await known.get(theirs.id)
-        with pytest.raises(NotFound):
-            await known.replay(theirs.id)
+        await known.settle("default", theirs.id)
+        await known.settle("default", "no such letter")
     assert await values(database, "SELECT id FROM dead_letter WHERE replayed_at IS NOT NULL") == []
+    async with outbox.transaction(OPERATOR) as tx:
+        for _ in range(2):
+            await DeadLetters(tx).settle("default", ours[3].id)
+    assert await values(database, "SELECT id FROM dead_letter WHERE replayed_at IS NOT NULL") == [ours[3].id]
+    assert len(await values(database, "SELECT 1 FROM outbox")) == 7
 
 
 async def test_what_kafka_would_refuse_for_ever_is_not_replayed(database: Database, outbox: Outbox) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from holdtrue_contracts.common.v1.measures_pb2 import MEASURE_KIND_ESTIMATED, MEASURE_KIND_REALISED
+from holdtrue_contracts.dead_letter import REPLAY
+from holdtrue_events.outbox import unpack_headers
 
 from tests.component.monitor.harness import NAME, Inference, until
 
@@ -135,6 +137,16 @@ async def test_poison_becomes_a_dead_letter_and_stops_nothing(platform: Platform
     assert found["unknown_origin"] == 1
     assert found["faulty_labels"] in {1, 2}
     assert sum(found.values()) == 48 + 1 + 1 + 1 + found["faulty_labels"]
+
+    [letter] = await platform.query("SELECT * FROM dead_letter WHERE reason = 'malformed'")
+    replay = (REPLAY, f"{letter['consumer']}/{letter['id']}".encode())
+    for _ in range(2):
+        await platform.raw(
+            letter["topic"], letter["key"], letter["value"], [*unpack_headers(letter["headers"]), replay]
+        )
+    read = "SELECT 1 FROM dead_letter WHERE reason = 'malformed' AND replayed_at IS NOT NULL"
+    await until(lambda: platform.query(read), "the replay")
+    assert (await letters())["malformed"] == 2, "it failed again, once"
 
 
 async def test_labels_end_alike_in_any_order(platform: Platform) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdtrue_contracts.catalogue import key
 from holdtrue_contracts.codec import encode, new_event
-from holdtrue_contracts.dead_letter import DeadLetter
+from holdtrue_contracts.dead_letter import DeadLetter, settles
 from holdtrue_contracts.registry.v1.datasets_pb2 import RECORD_FORMAT_ARROW
 from holdtrue_events.kafka import Kafka
 from holdtrue_lake.versions import read_quarantine
@@ -28,7 +28,15 @@ def record(dataset_id: str) -> Record:
 
 async def letters(broker: Topics, dataset_key: bytes) -> list[DeadLetter]:
     found = await broker.records("dead-letters.v1")
-    return [DeadLetter.from_record(r.key, r.value, r.headers) for r in found if r.key == dataset_key]
+    return [
+        DeadLetter.from_record(r.key, r.value, r.headers)
+        for r in found
+        if r.key == dataset_key and not settles(r.headers)
+    ]
+
+
+async def settled_letters(broker: Topics) -> list[str]:
+    return [letter for record in await broker.records("dead-letters.v1") if (letter := settles(record.headers))]
 
 
 async def test_poison_goes_to_the_dead_letters_and_the_rest_goes_on(registry: Registry, broker: Topics) -> None:
@@ -115,6 +123,16 @@ async def test_records_of_an_unknown_dataset_wait_for_it_as_dead_letters(registr
 
     assert [letter.reason for letter in found] == ["unknown_dataset"]
     assert "create it, then replay this" in found[0].message
+
+    again = found[0].replay()
+    await broker.send(again.topic, again.key, again.value, again.headers)
+    while not (done := await settled_letters(broker)):
+        pass
+    assert done == [found[0].id]
+    assert [letter.reason for letter in await letters(broker, key("default", "no-such-dataset"))] == [
+        "unknown_dataset",
+        "unknown_dataset",
+    ]
 
 
 async def test_an_unreadable_payload_is_quarantined_with_its_bytes(registry: Registry, broker: Topics) -> None:

@@ -21,6 +21,8 @@ _COLUMNS = ["id", "failed_at", "consumer", "topic", "type", "reason", "message"]
 def list_(*, consumer: str = "", output: Output = "table") -> None:
     """List the events that nobody could handle, oldest first, with their reasons.
 
+    A replayed one is listed until its consumer has handled it.
+
     Examples:
         holdtrue events dlq list
         holdtrue events dlq list --consumer trainer -o ndjson
@@ -69,18 +71,22 @@ def replay(
 
 async def _read() -> list[DeadLetter]:
     from holdtrue_contracts.catalogue import DEAD_LETTERS  # noqa: PLC0415  Kafka only when it runs
-    from holdtrue_contracts.dead_letter import DeadLetter  # noqa: PLC0415
+    from holdtrue_contracts.dead_letter import DeadLetter, settles  # noqa: PLC0415
 
     from holdtrue import endpoints, topics  # noqa: PLC0415
 
     records = topics.read(endpoints.find(), [DEAD_LETTERS], since_ms=0, follow=False)
     letters: list[DeadLetter] = []
+    done: set[str] = set()
     async for record in records:
+        if settled := settles(record.headers):
+            done.add(settled)
+            continue
         try:
             letters.append(DeadLetter.from_record(record.key, record.value, record.headers))
         except ValueError as error:  # somebody else's record
             sys.stderr.write(f"! {record.topic}/{record.partition}@{record.offset} is skipped: {error}\n")
-    return sorted(letters, key=lambda letter: letter.failed_at)
+    return sorted((letter for letter in letters if letter.id not in done), key=lambda letter: letter.failed_at)
 
 
 async def _publish(letters: list[DeadLetter]) -> None:

@@ -92,7 +92,7 @@ class Engine:
                 group.append((message, message.event.data))
         for (owner, dataset_id), group in offered.items():
             dead += await self._ingest_dataset(owner, dataset_id, source, group)
-        await self._finish(tenant, source, dead, messages[-1].record.offset + 1)
+        await self._finish(tenant, source, messages, dead)
 
     async def _ingest_dataset(
         self, tenant: str, dataset_id: str, source: Source, group: Sequence[tuple[Message, RecordsOffered]]
@@ -162,13 +162,18 @@ class Engine:
         _ROWS.labels("quarantined").inc(recorded.quarantined - locked.quarantined)
         self._progress.advance()
 
-    async def _finish(self, tenant: str, source: Source, dead: Sequence[Message], next_offset: int) -> None:
-        """Keep the unusable messages and move the resume hint past all, once."""
+    async def _finish(self, tenant: str, source: Source, messages: Sequence[Message], dead: Sequence[Message]) -> None:
+        """Keep the unusable messages, settle what was replayed and move the resume hint past all, once."""
         async with self._outbox.transaction(_actor(tenant)) as tx:
-            before = await PositionStore(tx).advance(source.topic_id, source.partition, next_offset)
+            after = messages[-1].record.offset + 1
+            before = await PositionStore(tx).advance(source.topic_id, source.partition, after)
+            letters = DeadLetters(tx)
             for message in dead:
                 if message.record.offset >= before:
-                    await DeadLetters(tx).add(self._letter(message))
+                    await letters.add(self._letter(message))
+            for message in messages:
+                if message.letter and message.record.offset >= before:
+                    await letters.settle(tenant_of(message.record.headers), message.letter)
 
     def _letter(self, message: Message) -> DeadLetter:
         record = message.record

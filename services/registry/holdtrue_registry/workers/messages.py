@@ -30,6 +30,12 @@ class Message:
     reason: str = ""
     text: str = ""
 
+    @property
+    def letter(self) -> str:
+        """Id of the dead letter of ours that it replays, or empty."""
+        consumer, letter = replayed_for(self.record.headers)
+        return letter if consumer == CONSUMER else ""
+
 
 def read(record: Incoming) -> Message:
     """Decode a record; what cannot be used says why."""
