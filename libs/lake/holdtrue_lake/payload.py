@@ -75,6 +75,11 @@ def read_arrow(payload: bytes) -> Columns:
     if len(set(table.column_names)) < table.num_columns:
         twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
         raise Unreadable(Code.MALFORMED, "every column once", f"several columns called {', '.join(twice)}")
+    return columns_of(table)
+
+
+def columns_of(table: pa.Table) -> Columns:
+    """Columns of a table with names that differ; a record's own bytes are an Arrow IPC stream of one row."""
 
     def typed(name: str, dtype: str) -> tuple[pa.Array, Mask]:
         return fitted(one_array(table.column(name)), dtype)

@@ -1,0 +1,1 @@
+"""Rows in every form in which people have them, as batches of a dataset's columns."""
