@@ -82,6 +82,11 @@ HOSTILE: dict[str, tuple[Callable[[Untyped], object], str]] = {
         "elements",
     ),
     "sparse initializer": (lambda m: m.graph.sparse_initializer.add(), "sparse"),
+    "tensors that are huge together": (
+        lambda m: [m.graph.initializer.add(name=f"t{i}", data_type=1, dims=[60_000_000]) for i in range(2)],
+        "together",
+    ),
+    "trees of other operators": (lambda m: m.graph.node.append(node("TreeEnsemble")), "'TreeEnsemble'"),
     "no nodes": (lambda m: m.graph.ClearField("node"), "0 nodes"),
 }
 
@@ -91,6 +96,69 @@ def test_hostile_models_are_refused(served: bytes, name: str) -> None:
     edit, words = HOSTILE[name]
     with pytest.raises(UnsafeModel, match=words):
         check_onnx(edited(served, edit))
+
+
+def trees(**changes: Callable[[list[Untyped]], list[Untyped]]) -> Callable[[Untyped], object]:
+    """Change attributes of the tree node: each a function of its list of numbers or texts."""
+
+    def edit(model: Untyped) -> None:
+        ensemble = next(n for n in model.graph.node if n.op_type.startswith("TreeEnsemble"))
+        for attribute in ensemble.attribute:
+            values = attribute.strings if attribute.name == "nodes_modes" else attribute.ints
+            change = changes.get(attribute.name.removeprefix("nodes_"))
+            if change is not None:
+                changed = change(list(values))
+                del values[:]
+                values.extend(changed)
+
+    return edit
+
+
+def put(place: int, value: Untyped) -> Callable[[list[Untyped]], list[Untyped]]:
+    return lambda values: [*values[:place], value, *values[place + 1 :]]
+
+
+def chain(levels: int) -> Callable[[Untyped], object]:
+    """One tree that is a list: each node has a leaf on one side."""
+    ids = list(range(2 * levels + 1))
+    return trees(
+        treeids=lambda _: [0] * len(ids),
+        nodeids=lambda _: ids,
+        truenodeids=lambda _: [*range(levels, 2 * levels), *[0] * (levels + 1)],
+        falsenodeids=lambda _: [*range(1, levels), 2 * levels, *[0] * (levels + 1)],
+        modes=lambda _: [b"BRANCH_LEQ"] * levels + [b"LEAF"] * (levels + 1),
+    )
+
+
+BAD_TREES: dict[str, tuple[Callable[[Untyped], object], str]] = {
+    "deep": (chain(20_000), "more than 1000 levels"),
+    "cycle to itself": (trees(truenodeids=put(0, 0)), "cycle|two parents"),
+    "cycle": (trees(truenodeids=put(1, 0)), "cycle|two parents"),
+    "missing child": (trees(falsenodeids=put(0, 99_999)), "does not exist"),
+    "two parents": (trees(falsenodeids=lambda ids: [ids[0], ids[0], *ids[2:]]), "two parents"),
+    "same number twice": (trees(nodeids=put(1, 0)), "same number"),
+    "negative number": (trees(truenodeids=put(0, -1)), "out of range"),
+    "shorter": (trees(modes=lambda modes: modes[1:]), "different lengths"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TREES)
+def test_bad_trees_are_refused(served: bytes, name: str) -> None:
+    edit, words = BAD_TREES[name]
+    with pytest.raises(UnsafeModel, match=words):
+        check_onnx(edited(served, edit))
+
+
+def test_deep_trees_within_the_limit_are_accepted(served: bytes) -> None:
+    check_onnx(edited(served, chain(900)))
+
+
+@pytest.mark.parametrize("feature", [30, 1 << 30])
+def test_runtime_refuses_a_feature_out_of_range(served: bytes, package: Package, feature: int) -> None:
+    """The runtime looks at this itself; should it stop to, this file has to."""
+    data = edited(served, trees(featureids=put(0, feature)))
+    with pytest.raises(MalformedModel, match="ONNX Runtime cannot"):
+        load_onnx(data, with_file(package, data))
 
 
 def test_too_many_nodes_and_bytes_are_refused(served: bytes) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 from holdtrue_models.errors import MalformedModel, UnsafeModel
+from holdtrue_models.onnx_trees import check_onnx_trees
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,8 +28,8 @@ Abs Add And ArgMax ArgMin Cast Clip Concat Constant Div Dropout Equal Exp Flatte
 GreaterOrEqual Identity IsNaN LeakyRelu Less LessOrEqual Log LogSoftmax MatMul Max Mean Min Mul Neg Not Or Pow
 Reciprocal ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceSum ReduceSumSquare Relu Reshape Selu Shape Sigmoid
 Sign Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze Where Xor
-ArrayFeatureExtractor Binarizer FeatureVectorizer Imputer LabelEncoder LinearClassifier LinearRegressor Normalizer
-OneHotEncoder SVMClassifier SVMRegressor Scaler TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor
+ArrayFeatureExtractor Binarizer Imputer LabelEncoder LinearClassifier LinearRegressor Normalizer
+OneHotEncoder SVMClassifier SVMRegressor Scaler TreeEnsembleClassifier TreeEnsembleRegressor
 """
 OPERATORS = frozenset(_OPERATORS.split())
 """Operators of tabular models. None loops, branches, or makes a tensor whose size is a value in the data."""
@@ -36,11 +37,15 @@ OPERATORS = frozenset(_OPERATORS.split())
 
 @dataclass(frozen=True, slots=True)
 class OnnxLimits:
-    """Sizes that are accepted: bytes of the file, nodes of the graph, elements of one tensor or declared shape."""
+    """Sizes that are accepted: bytes of the file, nodes of the graph, elements of all tensors together or of one shape.
+
+    `depth` is how many levels a tree may have; ONNX Runtime loads it by recursion.
+    """
 
     file_bytes: int = 512 << 20
     nodes: int = 20_000
     elements: int = 100_000_000
+    depth: int = 1_000
 
 
 STANDARD = OnnxLimits()
@@ -59,10 +64,14 @@ def check_onnx(data: bytes, limits: OnnxLimits = STANDARD) -> None:
         raise UnsafeModel(f"the ONNX graph has {len(graph.node)} nodes; 1 to {limits.nodes} are loaded")
     for node in graph.node:
         _check_node(node)
+        check_onnx_trees(node, limits.depth)
     if graph.sparse_initializer:
         raise UnsafeModel("the ONNX graph has sparse initializers; store them dense")
+    stored = 0
     for tensor in _tensors(graph):
-        _check_tensor(tensor, limits)
+        stored += _check_tensor(tensor, limits)
+    if stored > limits.elements:
+        raise UnsafeModel(f"the ONNX tensors have {stored} elements together; at most {limits.elements} are loaded")
     for value in (*graph.input, *graph.output, *graph.value_info):
         _check_size((dim.dim_value for dim in value.type.tensor_type.shape.dim), f"value {value.name!r}", limits)
 
@@ -110,16 +119,18 @@ def _tensors(graph: Skeleton) -> Iterator[Skeleton]:
             yield from attribute.tensors
 
 
-def _check_tensor(tensor: Skeleton, limits: OnnxLimits) -> None:
+def _check_tensor(tensor: Skeleton, limits: OnnxLimits) -> int:
     if tensor.external_data or tensor.data_location:
         raise UnsafeModel(f"the ONNX tensor {tensor.name!r} lies outside the file; save the model in one file")
-    _check_size(tensor.dims, f"tensor {tensor.name!r}", limits)
+    return _check_size(tensor.dims, f"tensor {tensor.name!r}", limits)
 
 
-def _check_size(dims: Iterable[int], what: str, limits: OnnxLimits) -> None:
+def _check_size(dims: Iterable[int], what: str, limits: OnnxLimits) -> int:
     dims = list(dims)
-    if min(dims, default=0) < 0 or math.prod(max(dim, 1) for dim in dims) > limits.elements:
+    elements = math.prod(max(dim, 1) for dim in dims)
+    if min(dims, default=0) < 0 or elements > limits.elements:
         raise UnsafeModel(f"the ONNX {what} has shape {dims}; at most {limits.elements} elements are loaded")
+    return elements
 
 
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
@@ -140,6 +151,8 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "name": (1, "string"),
         "t": (5, "Tensor"),
         "g": (6, "Anything"),
+        "ints": (8, "*int64"),
+        "strings": (9, "*bytes"),
         "tensors": (10, "*Tensor"),
         "graphs": (11, "*Anything"),
         "sparse_tensor": (22, "Anything"),
@@ -179,7 +192,12 @@ def _skeleton() -> type[Skeleton]:
 
 def _field(name: str, number: int, kind: str) -> descriptor_pb2.FieldDescriptorProto:
     types = descriptor_pb2.FieldDescriptorProto.Type
-    scalar = {"string": types.TYPE_STRING, "int64": types.TYPE_INT64, "int32": types.TYPE_INT32}
+    scalar = {
+        "string": types.TYPE_STRING,
+        "bytes": types.TYPE_BYTES,
+        "int64": types.TYPE_INT64,
+        "int32": types.TYPE_INT32,
+    }
     bare = kind.removeprefix("*")
     labels = descriptor_pb2.FieldDescriptorProto.Label
     return descriptor_pb2.FieldDescriptorProto(

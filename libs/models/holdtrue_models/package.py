@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import onnx
 import skl2onnx
-import skops.io
 from skl2onnx.common.data_types import FloatTensorType
 
 from holdtrue_models.canonical import canonical_digest
 from holdtrue_models.errors import ParityError, UnsupportedModel
 from holdtrue_models.manifest import CheckRows, File, Kind, Manifest, Matrix, ScoreMap
 from holdtrue_models.onnx_runtime import INPUT, TOLERANCE, OnnxModel, open_onnx, verify
+from holdtrue_models.skops_runtime import dump_skops
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +82,7 @@ def export(classifier: Classifier, signature: Signature, x: Float32s, seed: int)
     x float32 [n, d] are rows that it was not trained on; the first of them become the check rows. Raises
     UnsupportedModel if there is no converter, ParityError if any of at least 1,000 rows differs by more than 1e-5.
     """
-    source = skops.io.dumps(classifier)
+    source = dump_skops(classifier)
     served = _convert(classifier, len(signature.columns))
     expected = classifier.predict_proba(x[:CHECK_ROWS]).astype(np.float32)
     files: dict[Kind, bytes] = {"skops": source, "onnx": served}
