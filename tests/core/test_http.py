@@ -48,6 +48,12 @@ async def get(port: int, path: str, method: str = "GET") -> tuple[int, str, dict
     return await asyncio.to_thread(ask)
 
 
+def status_for(port: int, host: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/number/3", headers={"host": host})
+    return connection.getresponse().status
+
+
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     server = HttpServer(app(), "127.0.0.1", 0)
@@ -111,3 +117,8 @@ async def test_a_fault_of_ours_gives_only_an_id_that_is_in_the_log(port: int) ->
 async def test_a_taken_port_is_refused(port: int) -> None:
     with pytest.raises(OSError, match="in use"):
         await HttpServer(app(), "127.0.0.1", port).start()
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 200), ("localhost:8080", 200), ("evil.example", 400)])
+async def test_only_who_asks_for_this_machine_is_answered_on_loopback(port: int, host: str, status: int) -> None:
+    assert await asyncio.to_thread(status_for, port, host) == status

@@ -13,11 +13,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from holdtrue_core.errors import FieldViolation, HoldtrueError, Internal, InvalidArgument
 from holdtrue_core.ids import uuid7
 
 _GRACE_SECONDS = 10
+_LOOPBACK = ("127.0.0.1", "localhost")
 _log = structlog.stdlib.get_logger("holdtrue.http")
 
 
@@ -95,7 +97,7 @@ class HttpServer:
         self._port = port
         self._server = _Server(
             uvicorn.Config(
-                app,
+                _guarded(app, host),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -121,6 +123,11 @@ class HttpServer:
     async def stop(self) -> None:
         """Take no new requests; let those in hand end, for at most ten seconds."""
         self._server.should_exit = True
+
+
+def _guarded(app: Any, host: str) -> Any:  # noqa: ANN401  any ASGI application
+    """On loopback answer only those who asked for it by name: a web page could let its own name point there."""
+    return TrustedHostMiddleware(app, _LOOPBACK) if host in _LOOPBACK else app
 
 
 class _Server(uvicorn.Server):

@@ -14,11 +14,13 @@ from holdtrue_contracts.monitor.v1.monitor_service_pb2 import (
     AlertFilter,
     AlertNotification,
     ListAlertsRequest,
+    ListAlertsResponse,
     SubscribeRequest,
 )
 from holdtrue_contracts.monitor.v1.monitor_service_pb2_grpc import AlertServiceStub
 
 from holdtrue.errors import InvalidArgument, Unavailable
+from holdtrue.paging import pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +82,11 @@ class Alerts:
             raise InvalidArgument(f"severity: expected one of info, warning, critical, got {severity!r}")
         least = Severity.Value(f"SEVERITY_{severity.upper()}")
         chosen = AlertFilter(deployment=deployment, min_severity=least, kind_prefix=kind)
-        return self._follow(chosen, _TOKENS.get(since, since)) if follow else self._list(chosen)
+        if follow:
+            return self._follow(chosen, _TOKENS.get(since, since))
+        if since != "now":
+            raise InvalidArgument(f"since: {since!r} goes with follow=True; without it all alerts are listed")
+        return self._list(chosen)
 
     def acknowledge(self, alert_id: str, note: str) -> Alert:
         """Take an alert, saying what is being done."""
@@ -88,8 +94,12 @@ class Alerts:
         return _alert(self._connection.call(self._stub.Acknowledge, request).alert, "", "")
 
     def _list(self, chosen: AlertFilter) -> Iterator[Alert]:
-        request = ListAlertsRequest(filter=chosen, include_resolved=True, page_size=_PAGE)
-        for alert in reversed(self._connection.call(self._stub.ListAlerts, request).alerts):
+        def fetch(token: str) -> ListAlertsResponse:
+            request = ListAlertsRequest(filter=chosen, include_resolved=True, page_size=_PAGE, page_token=token)
+            return self._connection.call(self._stub.ListAlerts, request)
+
+        found = list(pages(fetch, lambda page: page.alerts))
+        for alert in reversed(found):
             yield _alert(alert, "", "")
 
     def _follow(self, chosen: AlertFilter, token: str) -> Iterator[Alert]:

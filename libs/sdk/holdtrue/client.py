@@ -104,7 +104,7 @@ class Client:
         """Yield alerts of a deployment ("": all), of at least this severity, of kinds that begin with `kind`.
 
         `since` is "now", "beginning", or the `resume_token` of the last alert seen. The stream comes back by itself
-        after a broken connection, where it was. Without `follow` it ends with the alerts as they stand, oldest first.
+        after a broken connection, where it was. Without `follow` all alerts are listed as they stand, oldest first.
         """
         return self._alerts.iterate(deployment, severity, kind, since, follow=follow)
 

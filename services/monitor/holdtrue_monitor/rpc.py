@@ -113,14 +113,17 @@ class AlertServicer(AlertServiceServicer):
         self._clock = clock
 
     async def ListAlerts(self, request: pb.ListAlertsRequest, context: ServicerContext) -> pb.ListAlertsResponse:  # noqa: N802
-        """Alerts as they stand, last changed first."""
+        """Alerts as they stand, those raised last first."""
         limit = _page(request.page_size, _DEFAULT_ALERTS, _MOST_ALERTS)
         wanted = _filter(request.filter)
         async with self._outbox.transaction(actor_of(context)) as tx:
             if wanted.deployment:
                 await _deployments(CatalogStore(tx), wanted.deployment)
-            found = await AlertStore(tx).list(wanted, resolved=request.include_resolved, limit=limit)
-            return pb.ListAlertsResponse(alerts=found)
+            found = await AlertStore(tx).list(
+                wanted, resolved=request.include_resolved, before=request.page_token, limit=limit + 1
+            )
+            token = found[limit - 1].alert_id if len(found) > limit else ""
+            return pb.ListAlertsResponse(alerts=found[:limit], next_page_token=token)
 
     async def Acknowledge(self, request: pb.AcknowledgeRequest, context: ServicerContext) -> pb.AcknowledgeResponse:  # noqa: N802
         """Take an alert; taking it again replaces the note."""

@@ -69,6 +69,17 @@ async def next_of(
     raise AssertionError("the stream ended")
 
 
+async def paged(platform: Platform) -> list[list[str]]:
+    """Ids of the alerts, page by page."""
+    found: list[list[str]] = []
+    request = ListAlertsRequest(include_resolved=True, page_size=1)
+    while request.page_token or not found:
+        page = await platform.alerts.ListAlerts(request, metadata=PERSON)
+        found.append([alert.alert_id for alert in page.alerts])
+        request.page_token = page.next_page_token
+    return found
+
+
 @pytest.mark.timeout(180)
 async def test_an_alert_is_raised_with_evidence_taken_and_resolved(platform: Platform) -> None:
     await platform.serve()
@@ -115,6 +126,8 @@ async def test_an_alert_is_raised_with_evidence_taken_and_resolved(platform: Pla
     listed = await platform.alerts.ListAlerts(ListAlertsRequest(include_resolved=True), metadata=PERSON)
     mine = next(a for a in listed.alerts if a.alert_id == alert.alert_id)
     assert mine.status == ALERT_STATUS_RESOLVED
+    assert await paged(platform) == [[alert.alert_id] for alert in listed.alerts]
+    assert len(listed.alerts) > 1
 
     async def published() -> bool:
         kinds = {type(e.data).__name__ for e in await platform.events("alerts.v1") if e.data.alert.kind == mine.kind}

@@ -48,8 +48,8 @@ ORDER BY alert_key, resolved_at DESC NULLS FIRST"""
 _LIST = """
 SELECT body FROM alert
 WHERE tenant = $1 AND ($2 = '' OR deployment_id = $2 OR deployment_name = $2) AND severity >= $3
-  AND starts_with(kind, $4) AND (resolved_at IS NULL OR $5)
-ORDER BY changed_at DESC LIMIT $6"""
+  AND starts_with(kind, $4) AND (resolved_at IS NULL OR $5) AND ($6 = '' OR alert_id < $6)
+ORDER BY alert_id DESC LIMIT $7"""
 _PUT_MEMORY = """
 INSERT INTO signal (tenant, alert_key, memory)
 SELECT $1, alert_key, memory::jsonb FROM unnest($2::text[], $3::text[]) AS new (alert_key, memory)
@@ -144,9 +144,9 @@ class AlertStore:
         await self._tx.execute(_NOTIFY, self._tenant, sequence, alert.alert_id, change.value, body)
         self._tx.after_commit(self._tx.database.signal(NOTIFIED).set)
 
-    async def list(self, wanted: Filter, *, resolved: bool, limit: int) -> list[Alert]:
-        """Return alerts, last changed first."""
-        row = wanted.deployment, wanted.min_severity, wanted.kind_prefix, resolved, limit
+    async def list(self, wanted: Filter, *, resolved: bool, before: str, limit: int) -> list[Alert]:
+        """Return alerts raised before the one with the id `before` ("": all), those raised last first."""
+        row = wanted.deployment, wanted.min_severity, wanted.kind_prefix, resolved, before, limit
         return [Alert.FromString(r["body"]) for r in await self._tx.fetch(_LIST, self._tenant, *row)]
 
     async def span(self) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from holdtrue_contracts.monitor.v1 import alerts_pb2 as holdtrue__contracts_dot_
 from holdtrue_contracts.monitor.v1 import evaluations_pb2 as holdtrue__contracts_dot_monitor_dot_v1_dot_evaluations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n3holdtrue_contracts/monitor/v1/monitor_service.proto\x12\x13holdtrue.monitor.v1\x1a+holdtrue_contracts/common/v1/measures.proto\x1a*holdtrue_contracts/monitor/v1/alerts.proto\x1a/holdtrue_contracts/monitor/v1/evaluations.proto\"&\n\x10GetHealthRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\"\xf4\x01\n\x0eRevisionHealth\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65ployment_name\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\x03\x12\x0f\n\x07\x66rom_ns\x18\x05 \x01(\x03\x12\r\n\x05to_ns\x18\x06 \x01(\x03\x12\x0c\n\x04rows\x18\x07 \x01(\x03\x12\x10\n\x08labelled\x18\x08 \x01(\x03\x12\x1a\n\x12label_completeness\x18\t \x01(\x01\x12-\n\x08measures\x18\n \x03(\x0b\x32\x1b.holdtrue.common.v1.Measure\"K\n\x11GetHealthResponse\x12\x36\n\trevisions\x18\x01 \x03(\x0b\x32#.holdtrue.monitor.v1.RevisionHealth\"[\n\x12ListWindowsRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07\x66rom_ns\x18\x02 \x01(\x03\x12\r\n\x05to_ns\x18\x03 \x01(\x03\x12\x11\n\tpage_size\x18\x04 \x01(\x05\"L\n\x13ListWindowsResponse\x12\x35\n\x07windows\x18\x01 \x03(\x0b\x32$.holdtrue.monitor.v1.WindowEvaluated\"I\n\x13\x45valuateSpanRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07\x66rom_ns\x18\x02 \x01(\x03\x12\r\n\x05to_ns\x18\x03 \x01(\x03\"N\n\x14\x45valuateSpanResponse\x12\x36\n\trevisions\x18\x01 \x03(\x0b\x32#.holdtrue.monitor.v1.RevisionHealth\"k\n\x0b\x41lertFilter\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x33\n\x0cmin_severity\x18\x02 \x01(\x0e\x32\x1d.holdtrue.monitor.v1.Severity\x12\x13\n\x0bkind_prefix\x18\x03 \x01(\t\"Z\n\x10SubscribeRequest\x12\x30\n\x06\x66ilter\x18\x01 \x01(\x0b\x32 .holdtrue.monitor.v1.AlertFilter\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"d\n\x11\x41lertNotification\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12)\n\x05\x61lert\x18\x02 \x01(\x0b\x32\x1a.holdtrue.monitor.v1.Alert\x12\x0e\n\x06\x63hange\x18\x03 \x01(\t\"r\n\x11ListAlertsRequest\x12\x30\n\x06\x66ilter\x18\x01 \x01(\x0b\x32 .holdtrue.monitor.v1.AlertFilter\x12\x18\n\x10include_resolved\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"@\n\x12ListAlertsResponse\x12*\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x1a.holdtrue.monitor.v1.Alert\"4\n\x12\x41\x63knowledgeRequest\x12\x10\n\x08\x61lert_id\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\t\"@\n\x13\x41\x63knowledgeResponse\x12)\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x1a.holdtrue.monitor.v1.Alert\"x\n\x05Label\x12\x15\n\rprediction_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65xternal_id\x18\x02 \x01(\t\x12\x12\n\x05label\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x13\n\x0bobserved_ns\x18\x05 \x01(\x03\x42\x08\n\x06_label\"A\n\x13RecordLabelsRequest\x12*\n\x06labels\x18\x01 \x03(\x0b\x32\x1a.holdtrue.monitor.v1.Label\"(\n\x14RecordLabelsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x03\x32\xb6\x02\n\x11MonitoringService\x12Z\n\tGetHealth\x12%.holdtrue.monitor.v1.GetHealthRequest\x1a&.holdtrue.monitor.v1.GetHealthResponse\x12`\n\x0bListWindows\x12\'.holdtrue.monitor.v1.ListWindowsRequest\x1a(.holdtrue.monitor.v1.ListWindowsResponse\x12\x63\n\x0c\x45valuateSpan\x12(.holdtrue.monitor.v1.EvaluateSpanRequest\x1a).holdtrue.monitor.v1.EvaluateSpanResponse2\xad\x02\n\x0c\x41lertService\x12\\\n\tSubscribe\x12%.holdtrue.monitor.v1.SubscribeRequest\x1a&.holdtrue.monitor.v1.AlertNotification0\x01\x12]\n\nListAlerts\x12&.holdtrue.monitor.v1.ListAlertsRequest\x1a\'.holdtrue.monitor.v1.ListAlertsResponse\x12`\n\x0b\x41\x63knowledge\x12\'.holdtrue.monitor.v1.AcknowledgeRequest\x1a(.holdtrue.monitor.v1.AcknowledgeResponse2s\n\x0cLabelService\x12\x63\n\x0cRecordLabels\x12(.holdtrue.monitor.v1.RecordLabelsRequest\x1a).holdtrue.monitor.v1.RecordLabelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n3holdtrue_contracts/monitor/v1/monitor_service.proto\x12\x13holdtrue.monitor.v1\x1a+holdtrue_contracts/common/v1/measures.proto\x1a*holdtrue_contracts/monitor/v1/alerts.proto\x1a/holdtrue_contracts/monitor/v1/evaluations.proto\"&\n\x10GetHealthRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\"\xf4\x01\n\x0eRevisionHealth\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x65ployment_name\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\x03\x12\x0f\n\x07\x66rom_ns\x18\x05 \x01(\x03\x12\r\n\x05to_ns\x18\x06 \x01(\x03\x12\x0c\n\x04rows\x18\x07 \x01(\x03\x12\x10\n\x08labelled\x18\x08 \x01(\x03\x12\x1a\n\x12label_completeness\x18\t \x01(\x01\x12-\n\x08measures\x18\n \x03(\x0b\x32\x1b.holdtrue.common.v1.Measure\"K\n\x11GetHealthResponse\x12\x36\n\trevisions\x18\x01 \x03(\x0b\x32#.holdtrue.monitor.v1.RevisionHealth\"[\n\x12ListWindowsRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07\x66rom_ns\x18\x02 \x01(\x03\x12\r\n\x05to_ns\x18\x03 \x01(\x03\x12\x11\n\tpage_size\x18\x04 \x01(\x05\"L\n\x13ListWindowsResponse\x12\x35\n\x07windows\x18\x01 \x03(\x0b\x32$.holdtrue.monitor.v1.WindowEvaluated\"I\n\x13\x45valuateSpanRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07\x66rom_ns\x18\x02 \x01(\x03\x12\r\n\x05to_ns\x18\x03 \x01(\x03\"N\n\x14\x45valuateSpanResponse\x12\x36\n\trevisions\x18\x01 \x03(\x0b\x32#.holdtrue.monitor.v1.RevisionHealth\"k\n\x0b\x41lertFilter\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x33\n\x0cmin_severity\x18\x02 \x01(\x0e\x32\x1d.holdtrue.monitor.v1.Severity\x12\x13\n\x0bkind_prefix\x18\x03 \x01(\t\"Z\n\x10SubscribeRequest\x12\x30\n\x06\x66ilter\x18\x01 \x01(\x0b\x32 .holdtrue.monitor.v1.AlertFilter\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"d\n\x11\x41lertNotification\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12)\n\x05\x61lert\x18\x02 \x01(\x0b\x32\x1a.holdtrue.monitor.v1.Alert\x12\x0e\n\x06\x63hange\x18\x03 \x01(\t\"\x86\x01\n\x11ListAlertsRequest\x12\x30\n\x06\x66ilter\x18\x01 \x01(\x0b\x32 .holdtrue.monitor.v1.AlertFilter\x12\x18\n\x10include_resolved\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"Y\n\x12ListAlertsResponse\x12*\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x1a.holdtrue.monitor.v1.Alert\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"4\n\x12\x41\x63knowledgeRequest\x12\x10\n\x08\x61lert_id\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\t\"@\n\x13\x41\x63knowledgeResponse\x12)\n\x05\x61lert\x18\x01 \x01(\x0b\x32\x1a.holdtrue.monitor.v1.Alert\"x\n\x05Label\x12\x15\n\rprediction_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65xternal_id\x18\x02 \x01(\t\x12\x12\n\x05label\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x13\n\x0bobserved_ns\x18\x05 \x01(\x03\x42\x08\n\x06_label\"A\n\x13RecordLabelsRequest\x12*\n\x06labels\x18\x01 \x03(\x0b\x32\x1a.holdtrue.monitor.v1.Label\"(\n\x14RecordLabelsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x03\x32\xb6\x02\n\x11MonitoringService\x12Z\n\tGetHealth\x12%.holdtrue.monitor.v1.GetHealthRequest\x1a&.holdtrue.monitor.v1.GetHealthResponse\x12`\n\x0bListWindows\x12\'.holdtrue.monitor.v1.ListWindowsRequest\x1a(.holdtrue.monitor.v1.ListWindowsResponse\x12\x63\n\x0c\x45valuateSpan\x12(.holdtrue.monitor.v1.EvaluateSpanRequest\x1a).holdtrue.monitor.v1.EvaluateSpanResponse2\xad\x02\n\x0c\x41lertService\x12\\\n\tSubscribe\x12%.holdtrue.monitor.v1.SubscribeRequest\x1a&.holdtrue.monitor.v1.AlertNotification0\x01\x12]\n\nListAlerts\x12&.holdtrue.monitor.v1.ListAlertsRequest\x1a\'.holdtrue.monitor.v1.ListAlertsResponse\x12`\n\x0b\x41\x63knowledge\x12\'.holdtrue.monitor.v1.AcknowledgeRequest\x1a(.holdtrue.monitor.v1.AcknowledgeResponse2s\n\x0cLabelService\x12\x63\n\x0cRecordLabels\x12(.holdtrue.monitor.v1.RecordLabelsRequest\x1a).holdtrue.monitor.v1.RecordLabelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,24 +54,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIBEREQUEST']._serialized_end=1103
   _globals['_ALERTNOTIFICATION']._serialized_start=1105
   _globals['_ALERTNOTIFICATION']._serialized_end=1205
-  _globals['_LISTALERTSREQUEST']._serialized_start=1207
-  _globals['_LISTALERTSREQUEST']._serialized_end=1321
-  _globals['_LISTALERTSRESPONSE']._serialized_start=1323
-  _globals['_LISTALERTSRESPONSE']._serialized_end=1387
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1389
-  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1441
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1443
-  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1507
-  _globals['_LABEL']._serialized_start=1509
-  _globals['_LABEL']._serialized_end=1629
-  _globals['_RECORDLABELSREQUEST']._serialized_start=1631
-  _globals['_RECORDLABELSREQUEST']._serialized_end=1696
-  _globals['_RECORDLABELSRESPONSE']._serialized_start=1698
-  _globals['_RECORDLABELSRESPONSE']._serialized_end=1738
-  _globals['_MONITORINGSERVICE']._serialized_start=1741
-  _globals['_MONITORINGSERVICE']._serialized_end=2051
-  _globals['_ALERTSERVICE']._serialized_start=2054
-  _globals['_ALERTSERVICE']._serialized_end=2355
-  _globals['_LABELSERVICE']._serialized_start=2357
-  _globals['_LABELSERVICE']._serialized_end=2472
+  _globals['_LISTALERTSREQUEST']._serialized_start=1208
+  _globals['_LISTALERTSREQUEST']._serialized_end=1342
+  _globals['_LISTALERTSRESPONSE']._serialized_start=1344
+  _globals['_LISTALERTSRESPONSE']._serialized_end=1433
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1435
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1487
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1489
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1553
+  _globals['_LABEL']._serialized_start=1555
+  _globals['_LABEL']._serialized_end=1675
+  _globals['_RECORDLABELSREQUEST']._serialized_start=1677
+  _globals['_RECORDLABELSREQUEST']._serialized_end=1742
+  _globals['_RECORDLABELSRESPONSE']._serialized_start=1744
+  _globals['_RECORDLABELSRESPONSE']._serialized_end=1784
+  _globals['_MONITORINGSERVICE']._serialized_start=1787
+  _globals['_MONITORINGSERVICE']._serialized_end=2097
+  _globals['_ALERTSERVICE']._serialized_start=2100
+  _globals['_ALERTSERVICE']._serialized_end=2401
+  _globals['_LABELSERVICE']._serialized_start=2403
+  _globals['_LABELSERVICE']._serialized_end=2518
 # @@protoc_insertion_point(module_scope)

@@ -338,10 +338,13 @@ class ListAlertsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     INCLUDE_RESOLVED_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     include_resolved: _builtins.bool
     """Whether resolved ones are listed too."""
     page_size: _builtins.int
     """At most so many; 0: 100; at most 500."""
+    page_token: _builtins.str
+    """Token of the page before; empty for the first."""
     @_builtins.property
     def filter(self) -> Global___AlertFilter:
         """Which alerts."""
@@ -352,10 +355,11 @@ class ListAlertsRequest(_message.Message):
         filter: Global___AlertFilter | None = ...,
         include_resolved: _builtins.bool = ...,
         page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_resolved", b"include_resolved", "page_size", b"page_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_resolved", b"include_resolved", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -368,18 +372,22 @@ class ListAlertsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ALERTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token for the next page; empty if this is the last."""
     @_builtins.property
     def alerts(self) -> _containers.RepeatedCompositeFieldContainer[_alerts_pb2.Alert]:
-        """The alerts."""
+        """The alerts, those raised last first."""
 
     def __init__(
         self,
         *,
         alerts: _abc.Iterable[_alerts_pb2.Alert] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
