@@ -62,7 +62,7 @@ async def next_of(
     stream: grpc.aio.UnaryStreamCall[SubscribeRequest, AlertNotification], kind: str
 ) -> AlertNotification:
     """The next notification about alerts of a kind."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for notification in stream:
             if notification.alert.kind == kind:
                 return notification

@@ -87,7 +87,8 @@ def labels_needed(n: int, se: float, distance: float) -> int:
 
     se is the standard error seen with n labels, distance that of the truth to the border. 0 if n should suffice.
     """
-    needed = math.inf if distance == 0 else _POWER**2 * n * (se / distance) ** 2
+    ratio = math.inf if distance == 0 else se / distance
+    needed = _POWER**2 * n * ratio * ratio  # `**` would raise where this is infinite
     return max(0, math.ceil(needed) - n) if math.isfinite(needed) else 0
 
 
