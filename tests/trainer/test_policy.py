@@ -21,7 +21,7 @@ from holdtrue_trainer.domain.policy import (
     Wait,
     decide,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
@@ -245,7 +245,6 @@ EVENTS = (
 STEPS = st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 16 * 3600)), max_size=60)
 
 
-@settings(max_examples=2_000, deadline=None)
 @given(STEPS, st.integers(0, 8), st.integers(1, 3))
 def test_no_history_breaks_a_rule(
     steps: list[tuple[Callable[[World], None], int]], hours: int, runs_per_day: int

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _BIN = Path(sys.executable).parent
 _RELEASED = "protos/released.binpb"
 _NO_TESTS = 5  # pytest's exit status when nothing was selected
-_WORKERS = 2
+_WORKERS = 3  # two cores: many tests wait for a server most of their time
 
 
 def prove(*paths: Path, long: Annotated[bool, Parameter(negative=())] = False) -> None:
@@ -36,7 +36,7 @@ def prove(*paths: Path, long: Annotated[bool, Parameter(negative=())] = False) -
 
     Args:
         paths: Files or folders of tests.
-        long: Also the tests that are marked `long`.
+        long: Also the tests that are marked `long`, and more examples where they are generated.
     """
     failed = [] if paths else [name for name, command in _checks().items() if not _run(name, command)]
     counts, tests_passed = _tests([str(path.absolute()) for path in paths], long=long)
@@ -78,7 +78,7 @@ def _run(name: str, command: Sequence[str]) -> bool:
 
 def _tests(paths: list[str], *, long: bool) -> tuple[Counter[str], bool]:
     """Both parts of the tests: how many of each outcome, and whether all is well, which needs at least one test."""
-    scope = "" if long else " and not long"
+    scope, examples = ("", "long") if long else (" and not long", "holdtrue")
     parts = {
         "parallel": ["-n", str(_WORKERS), "-m", f"not serial{scope}"],
         "serial": ["-n", "0", "-m", f"serial{scope}"],
@@ -88,7 +88,7 @@ def _tests(paths: list[str], *, long: bool) -> tuple[Counter[str], bool]:
     with TemporaryDirectory() as folder:
         for part, options in parts.items():
             report = Path(folder) / f"{part}.xml"
-            command = [_BIN / "pytest", *options, f"--junit-xml={report}", *paths]
+            command = [_BIN / "pytest", *options, f"--hypothesis-profile={examples}", f"--junit-xml={report}", *paths]
             statuses.append(subprocess.run(command, check=False, cwd=ROOT).returncode)
             counts += _count(report)
     well = all(status in {0, _NO_TESTS} for status in statuses) and counts["passed"] > 0
