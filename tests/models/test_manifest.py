@@ -31,7 +31,7 @@ def test_signature_survives_its_json(columns: list[str], threshold: float) -> No
 
 
 def test_numeric_says_whether_a_matrix_can_carry_the_columns() -> None:
-    number, text = Column(name="a", dtype="int64"), Column(name="b", dtype="string")
+    number, text = Column(name="a", dtype="int64"), Column(name="b", dtype="string", categories=("x", "y"))
     assert Signature.binary((number,), (0, 1), 0.5).numeric
     assert not Signature.binary((number, text), (0, 1), 0.5).numeric
 
@@ -46,6 +46,8 @@ def test_numeric_says_whether_a_matrix_can_carry_the_columns() -> None:
         ({"threshold": None}, "threshold"),
         ({"positive_class": 7}, "positive 7"),
         ({"task": "ranking"}, "task"),
+        ({"task": "multiclass", "classes": [1, 2, 1]}, "multiclass signature cannot have the classes"),
+        ({"task": "regression"}, "regression signature cannot have the classes"),
         ({"extra": 1}, "unknown field"),
     ],
 )

@@ -21,7 +21,7 @@ from holdtrue_models import (
     load_onnx,
 )
 from holdtrue_models.manifest import CheckRows, File, Manifest, Matrix
-from holdtrue_models.signature import Column, Signature
+from holdtrue_models.signature import Signature
 from msgspec.structs import replace
 from onnx import helper
 
@@ -234,7 +234,7 @@ def test_tensors_that_do_not_fit_the_signature_are_refused(served: bytes, packag
         load_onnx(served, replace(manifest, signature=narrow, check_rows=rows))
 
 
-def test_text_columns_are_not_served_yet(served: bytes, package: Package) -> None:
+def test_text_columns_without_categories_cannot_be_served(served: bytes, package: Package) -> None:
     manifest = package.model.manifest
     columns = (Column(name="country", dtype="string"), *manifest.signature.columns[1:])
     with pytest.raises(UnsupportedModel, match="country"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from holdtrue_trainer.child.limits import Limits
+from holdtrue_models.worker.limits import Limits
 from holdtrue_trainer.domain.run import Failure
 from holdtrue_trainer.workers.sandbox import Ending, run_limited, usage
 
@@ -185,7 +185,7 @@ def test_program_dies_with_its_parent(tmp_path: Path) -> None:
     """kill -9 of the trainer ends its child."""
     code = f"""
 import asyncio, pathlib
-from holdtrue_trainer.child.limits import Limits
+from holdtrue_models.worker.limits import Limits
 from holdtrue_trainer.workers.sandbox import run_limited
 async def on_line(line): print(line, flush=True)
 program = ["-I", "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"]

@@ -9,11 +9,14 @@ from holdtrue_models.errors import (
     ParityError,
     UnsafeModel,
     UnsupportedModel,
+    WorkerAway,
     WrongInput,
 )
-from holdtrue_models.manifest import CheckRows, File, Kind, Manifest, Matrix, ScoreMap
+from holdtrue_models.manifest import CheckRows, File, Kind, Manifest, Matrix, Role, ScoreMap
+from holdtrue_models.models import load
 from holdtrue_models.onnx_limits import OnnxLimits, check_onnx
 from holdtrue_models.onnx_runtime import OnnxModel, load_onnx
+from holdtrue_models.parity import Model, verify
 from holdtrue_models.signature import Column, Output, Signature
 
 __all__ = [
@@ -24,16 +27,21 @@ __all__ = [
     "MalformedModel",
     "Manifest",
     "Matrix",
+    "Model",
     "ModelError",
     "OnnxLimits",
     "OnnxModel",
     "Output",
     "ParityError",
+    "Role",
     "ScoreMap",
     "Signature",
     "UnsafeModel",
     "UnsupportedModel",
+    "WorkerAway",
     "WrongInput",
     "check_onnx",
+    "load",
     "load_onnx",
+    "verify",
 ]

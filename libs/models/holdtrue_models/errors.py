@@ -5,7 +5,8 @@ ModelError
 ├── UnsafeModel        loading it could harm the process: a limit of safe loading is broken
 ├── UnsupportedModel   nothing here can convert or serve it
 ├── WrongInput         rows do not fit the model's signature
-└── ParityError        the served form answers differently from the source
+├── ParityError        the served form answers differently from the source
+└── WorkerAway         the process of the model is not there at the moment, or has failed for good
 """
 
 
@@ -31,3 +32,12 @@ class WrongInput(ModelError):
 
 class ParityError(ModelError):
     """The served form answers differently from the source, or from what its maker recorded."""
+
+
+class WorkerAway(ModelError):
+    """The process of the model died or is being started again; `failed`: it will not come back."""
+
+    def __init__(self, text: str, *, failed: bool = False) -> None:
+        """Say what happened to it."""
+        super().__init__(text)
+        self.failed = failed

@@ -6,18 +6,22 @@ It is stored as a blob of canonical JSON; its sha256 names the version everywher
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING, Literal, Self
 
 import msgspec
 import numpy as np
 
-from holdtrue_models.errors import MalformedModel
+from holdtrue_models.errors import MalformedModel, UnsupportedModel
 from holdtrue_models.signature import Signature  # noqa: TC001 - read by msgspec at run time
 
 if TYPE_CHECKING:
     from holdtrue_stats.arrays import Float32s
 
 Kind = Literal["onnx", "skops"]
+"""What can be served."""
+Role = Literal["onnx", "skops", "ubj", "lightgbm"]
+"""What a file of a model is: one that is served, or the source that it was made from."""
 ScoreMap = Literal["identity", "logit"]
 
 FORMAT = 1
@@ -69,14 +73,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     `kind` is the role in `files` that is served; `score_map` maps scores to the codes in prediction ids;
     `reference_profile` is the sha256 of that blob, `canonical_digest` one of the source model that survives a refit;
-    `importances` by column sum to 1; `pins` are the versions and digests that reproduce it.
+    `scale` is what differences of answers are measured in: 1 for probabilities, the standard deviation of the truth for
+    a regression; `importances` by column sum to 1; `pins` are the versions and digests that reproduce it.
     """
 
     format: int = FORMAT
     signature: Signature
     kind: Kind
-    files: dict[Kind, File]
+    files: dict[Role, File]
     score_map: ScoreMap = "identity"
+    scale: float = 1.0
     check_rows: CheckRows
     importances: dict[str, float]
     pins: dict[str, str]
@@ -89,11 +95,23 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise MalformedModel(f"the manifest has format {self.format}; this version of holdtrue reads {FORMAT}")
         if self.kind not in self.files:
             raise MalformedModel(f"the manifest serves {self.kind!r} but lists the files {sorted(self.files)}")
+        if not 0 < self.scale < math.inf:
+            raise MalformedModel(f"the manifest's scale is {self.scale}; it must be a positive number")
         if self.check_rows.inputs.columns != len(self.signature.columns):
             raise MalformedModel(
                 f"the check rows have {self.check_rows.inputs.columns} columns, "
                 f"the signature has {len(self.signature.columns)}"
             )
+
+    def require(self, role: Role) -> File:
+        """Return the file of that role. Raises UnsupportedModel if there is none, or rows cannot be made for it."""
+        if role not in self.files:
+            raise UnsupportedModel(f"the model has no {role} file, only {sorted(self.files)}")
+        if self.signature.uncoded:
+            raise UnsupportedModel(
+                f"the text columns {list(self.signature.uncoded)} have no categories to code them by"
+            )
+        return self.files[role]
 
     @property
     def artifact(self) -> File:

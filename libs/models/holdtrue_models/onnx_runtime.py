@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 from functools import cache
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from holdtrue_models.errors import MalformedModel, ParityError, UnsafeModel, UnsupportedModel, WrongInput
+from holdtrue_models.content import verified
+from holdtrue_models.errors import MalformedModel, WrongInput
 from holdtrue_models.onnx_limits import STANDARD, OnnxLimits, check_onnx
+from holdtrue_models.parity import verify
 
 if TYPE_CHECKING:
     from holdtrue_stats.arrays import Float32s
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 INPUT = "X"
 PROBABILITIES = "probabilities"
-TOLERANCE = 1e-5
-"""How far a probability may be from the source's, absolute."""
+VALUE = "variable"
+"""The output of a regression: [n, 1]."""
 
 
 class Session(Protocol):
@@ -34,12 +35,13 @@ class Session(Protocol):
 
 
 class OnnxModel:
-    """A loaded ONNX classifier on one thread. Safe to share between threads."""
+    """A loaded ONNX model on one thread. Safe to share between threads."""
 
     def __init__(self, session: Session, manifest: Manifest) -> None:
         """Wrap a session that `load_onnx` has checked."""
         self._session = session
         self._shape = (len(manifest.signature.columns),)
+        self._outputs = [output_name(manifest.signature)]
         self.manifest = manifest
 
     @property
@@ -48,7 +50,7 @@ class OnnxModel:
         return self.manifest.signature
 
     def run(self, x: Float32s) -> Float32s:
-        """Return the probabilities [n, K] of the rows x [n, d], classes in the signature's order.
+        """Return the probabilities [n, K] of the rows x [n, d], classes in the signature's order, or values [n, 1].
 
         Raises WrongInput if x is not a float32 matrix of the right width with at least one row, MalformedModel if the
         model fails on it.
@@ -58,7 +60,7 @@ class OnnxModel:
                 f"the model takes float32 rows of shape [n, {self._shape[0]}], got {x.dtype} {list(x.shape)}"
             )
         try:
-            return self._session.run([PROBABILITIES], {INPUT: x})[0]
+            return self._session.run(self._outputs, {INPUT: x})[0]
         except Exception as error:  # as in loading; a model whose inner indices are wrong fails only here
             raise MalformedModel(f"ONNX Runtime cannot run the model: {error}") from error
 
@@ -66,7 +68,7 @@ class OnnxModel:
 def load_onnx(data: bytes, manifest: Manifest, limits: OnnxLimits = STANDARD) -> OnnxModel:
     """Return the model of these bytes, ready to run.
 
-    Raises UnsupportedModel if the manifest describes no numeric classifier, UnsafeModel or MalformedModel if the bytes
+    Raises UnsupportedModel if the manifest has no ONNX file, UnsafeModel or MalformedModel if the bytes
     are not those of the manifest or break a limit of safe loading, ParityError if the check rows come out differently.
     """
     model = open_onnx(data, manifest, limits)
@@ -76,36 +78,13 @@ def load_onnx(data: bytes, manifest: Manifest, limits: OnnxLimits = STANDARD) ->
 
 def open_onnx(data: bytes, manifest: Manifest, limits: OnnxLimits = STANDARD) -> OnnxModel:
     """Return the model without a look at its check rows, for its maker, who compares it with the source."""
-    _check_supported(manifest)
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != manifest.files["onnx"].digest:
-        raise UnsafeModel(f"the ONNX file has sha256 {digest}, its manifest says {manifest.files['onnx'].digest}")
-    check_onnx(data, limits)
+    check_onnx(verified(data, manifest.require("onnx").digest, "onnx"), limits)
     return OnnxModel(_session(data, manifest.signature), manifest)
 
 
-def verify(model: OnnxModel) -> None:
-    """Raise ParityError unless the model answers its check rows within TOLERANCE of what its maker recorded."""
-    check = model.manifest.check_rows
-    if not check.inputs.rows:
-        raise MalformedModel("the manifest has no check rows, so the model cannot be verified")
-    expected = check.expected.array()
-    answer = model.run(check.inputs.array())
-    if answer.shape != expected.shape or not _close(answer, expected):
-        raise ParityError(
-            "the model does not reproduce its check rows: the file, the runtime or the processor is not its maker's"
-        )
-
-
-def _check_supported(manifest: Manifest) -> None:
-    signature = manifest.signature
-    if "onnx" not in manifest.files:
-        raise UnsupportedModel(f"the model has no ONNX file, only {sorted(manifest.files)}")
-    if signature.task == "regression" or not signature.numeric:
-        raise UnsupportedModel(
-            f"only classifiers with numeric columns are served; this is a {signature.task} model with the text columns "
-            f"{[column.name for column in signature.columns if column.dtype == 'string']}"
-        )
+def output_name(signature: Signature) -> str:
+    """Return the name of the output that is the model's answer."""
+    return VALUE if signature.task == "regression" else PROBABILITIES
 
 
 def _session(data: bytes, signature: Signature) -> Session:
@@ -136,12 +115,9 @@ def _check_tensors(
     inputs: dict[str, tuple[str, list[int | str]]], outputs: dict[str, str], signature: Signature
 ) -> None:
     expected = {INPUT: ("tensor(float)", [len(signature.columns)])}
-    if inputs != expected or outputs.get(PROBABILITIES) != "tensor(float)":
+    output = output_name(signature)
+    if inputs != expected or outputs.get(output) != "tensor(float)":
         raise MalformedModel(
-            f"the ONNX graph must take {INPUT!r} float [n, {len(signature.columns)}] and give {PROBABILITIES!r} float "
-            f"[n, {len(signature.classes)}]; it takes {inputs} and gives {outputs}"
+            f"the ONNX graph must take {INPUT!r} float [n, {len(signature.columns)}] and give {output!r} float "
+            f"[n, {max(1, len(signature.classes))}]; it takes {inputs} and gives {outputs}"
         )
-
-
-def _close(answer: Float32s, expected: Float32s) -> bool:
-    return bool(np.all(np.abs(answer.astype(np.float64) - expected) <= TOLERANCE))

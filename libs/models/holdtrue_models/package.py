@@ -16,8 +16,9 @@ from skl2onnx.common.data_types import FloatTensorType
 
 from holdtrue_models.canonical import canonical_digest
 from holdtrue_models.errors import ParityError, UnsupportedModel
-from holdtrue_models.manifest import CheckRows, File, Kind, Manifest, Matrix, ScoreMap
-from holdtrue_models.onnx_runtime import INPUT, TOLERANCE, OnnxModel, open_onnx, verify
+from holdtrue_models.manifest import CheckRows, File, Manifest, Matrix, Role, ScoreMap
+from holdtrue_models.onnx_runtime import INPUT, OnnxModel, open_onnx
+from holdtrue_models.parity import TOLERANCE, verify
 from holdtrue_models.skops_runtime import dump_skops
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Parity:
 class Package:
     """A model version before its manifest is complete: files by role, and the served form ready to run."""
 
-    files: Mapping[Kind, bytes]
+    files: Mapping[Role, bytes]
     model: OnnxModel
     canonical_digest: str
     parity: Parity
@@ -85,7 +86,7 @@ def export(classifier: Classifier, signature: Signature, x: Float32s, seed: int)
     source = dump_skops(classifier)
     served = _convert(classifier, len(signature.columns))
     expected = classifier.predict_proba(x[:CHECK_ROWS]).astype(np.float32)
-    files: dict[Kind, bytes] = {"skops": source, "onnx": served}
+    files: dict[Role, bytes] = {"skops": source, "onnx": served}
     digest = canonical_digest(source)
     draft = Manifest(
         signature=signature,

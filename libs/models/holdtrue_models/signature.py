@@ -60,6 +60,16 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             outputs=_outputs(classes),
         )
 
+    @classmethod
+    def multiclass(cls, columns: tuple[Column, ...], classes: tuple[Label, ...]) -> Self:
+        """Return the signature of a classifier of three classes or more, in the order of its probabilities."""
+        return cls(columns=columns, task="multiclass", classes=classes, outputs=_outputs(classes))
+
+    @classmethod
+    def regression(cls, columns: tuple[Column, ...]) -> Self:
+        """Return the signature of a model that answers with one number."""
+        return cls(columns=columns, task="regression", outputs=(Output("value", "FP32", (-1, 1)),))
+
     def __post_init__(self) -> None:
         """Refuse a signature that contradicts itself."""
         names = [column.name for column in self.columns]
@@ -68,6 +78,8 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if len(set(names)) != len(names):
             repeated = next(name for name in names if names.count(name) > 1)
             raise MalformedModel(f"column {repeated!r} is in the signature twice; every name may be there once")
+        if len(set(self.classes)) != len(self.classes) or (self.task == "regression" and self.classes):
+            raise MalformedModel(f"a {self.task} signature cannot have the classes {list(self.classes)}")
         if self.task == "binary" and not self._is_binary():
             raise MalformedModel(
                 f"a binary signature needs two classes, one of them positive, and a threshold from 0 to 1; "
@@ -78,6 +90,11 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def numeric(self) -> bool:
         """Whether every column is a number, so that rows can come as one float32 matrix in column order."""
         return all(column.dtype != "string" for column in self.columns)
+
+    @property
+    def uncoded(self) -> tuple[str, ...]:
+        """The names of the text columns without categories, which nothing can turn into numbers."""
+        return tuple(column.name for column in self.columns if column.dtype == "string" and not column.categories)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -14,13 +14,13 @@ from holdtrue_events.kafka import Kafka
 from holdtrue_events.outbox import Outbox
 from holdtrue_events.react import React
 from holdtrue_events.relay import Relay
+from holdtrue_models.worker.limits import Limits
 from holdtrue_storage.blobs import DirectoryBlobs
 from holdtrue_storage.database import Database
 from holdtrue_storage.jobs import Worker
 from holdtrue_storage.migrations import Migrations
 
 from holdtrue_trainer import commands, handlers
-from holdtrue_trainer.child.limits import Limits
 from holdtrue_trainer.domain.policy import Policy
 from holdtrue_trainer.domain.run import MAX_ATTEMPTS
 from holdtrue_trainer.rpc import SERVICE, TrainerServicer

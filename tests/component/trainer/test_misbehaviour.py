@@ -11,6 +11,7 @@ from holdtrue_contracts.actor import service_actor
 from holdtrue_contracts.trainer.v1.runs_pb2 import RunSpec
 from holdtrue_core.clock import SystemClock
 from holdtrue_events.outbox import Outbox
+from holdtrue_models.worker.limits import Limits
 from holdtrue_storage.blobs import DirectoryBlobs
 from holdtrue_storage.database import Database
 from holdtrue_storage.jobs import Worker
@@ -18,7 +19,6 @@ from holdtrue_storage.migrations import migrate
 from holdtrue_storage.provision import provision
 from holdtrue_trainer import commands
 from holdtrue_trainer.app import PACKAGES
-from holdtrue_trainer.child.limits import Limits
 from holdtrue_trainer.domain.run import MAX_ATTEMPTS, Failure, Run, State
 from holdtrue_trainer.store import RunStore
 from holdtrue_trainer.workers.inputs import Inputs

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from holdtrue_contracts.trainer.v1.runs_pb2 import RunSucceeded
     from holdtrue_core.clock import Clock
     from holdtrue_events.outbox import Outbox
+    from holdtrue_models.worker.limits import Limits
     from holdtrue_storage.blobs import Blobs
     from holdtrue_storage.jobs import Job, Lease
 
-    from holdtrue_trainer.child.limits import Limits
     from holdtrue_trainer.workers.inputs import Inputs
 
 PROGRAM = ("-I", "-m", "holdtrue_trainer.child")

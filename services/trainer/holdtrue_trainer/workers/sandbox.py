@@ -20,7 +20,7 @@ from holdtrue_trainer.domain.run import Failure, Trouble
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from holdtrue_trainer.child.limits import Limits
+    from holdtrue_models.worker.limits import Limits
 
 LOG_BYTES = 64 << 10
 """How much of the end of the log is kept."""
@@ -28,7 +28,7 @@ WATCH_SECONDS = 0.5
 TERM_SECONDS = 5.0
 HEIRS_SECONDS = 1.0
 """How long the output of a program is still read after its session has ended."""
-_LAUNCH = ("-I", "-m", "holdtrue_trainer.child.launch")
+_LAUNCH = ("-I", "-m", "holdtrue_models.worker.launch")
 _SESSION, _RSS = 3, 21  # fields of /proc/<pid>/stat after the name
 _FILE_TOO_LARGE = f"[Errno {errno.EFBIG}]".encode()
 _OUT_OF_MEMORY = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory")

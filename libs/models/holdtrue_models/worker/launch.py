@@ -1,6 +1,6 @@
 """Limit this process, then become the program given.
 
-    python -I -m holdtrue_trainer.child.launch LIMITS PARENT PROGRAM …
+    python -I -m holdtrue_models.worker.launch LIMITS PARENT PROGRAM …
 
 What is set here is inherited by whatever the program starts: no more memory, processor time, file size or open files
 than allowed, no core dumps, no network where the system allows it, and death with the parent.
@@ -16,7 +16,7 @@ import sys
 import msgspec
 from holdtrue_core.process import die_with_parent
 
-from holdtrue_trainer.child.limits import Limits
+from holdtrue_models.worker.limits import Limits
 
 _NEW_USER = 0x10000000
 _NEW_NETWORK = 0x40000000
@@ -24,10 +24,11 @@ _AFTER_WARNING = 5  # seconds of processor time from SIGXCPU, which says why, to
 
 
 def apply(limits: Limits) -> None:
-    """Set the limits of this process. Processor time is the wall time: the child works in one thread."""
+    """Set the limits of this process. Processor time is the wall time: the program works in one thread."""
     seconds = max(1, int(limits.wall_seconds))
+    if limits.wall_seconds:
+        _limit(resource.RLIMIT_CPU, seconds, seconds + _AFTER_WARNING)
     _limit(resource.RLIMIT_AS, limits.memory_bytes)
-    _limit(resource.RLIMIT_CPU, seconds, seconds + _AFTER_WARNING)
     _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
     _limit(resource.RLIMIT_NOFILE, limits.open_files)
     _limit(resource.RLIMIT_CORE, 0)
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> None:
     die_with_parent(int(parent))
     apply(msgspec.json.decode(limits, type=Limits))
     os.environ["HOLDTRUE_CHILD_NETWORK"] = "none" if isolated else "not isolated"
-    os.execv(program[0], program)  # noqa: S606 - the trainer's own program, without a shell
+    os.execv(program[0], program)  # noqa: S606 - our own program, without a shell
 
 
 if __name__ == "__main__":

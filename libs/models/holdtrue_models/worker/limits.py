@@ -1,4 +1,4 @@
-"""What one child may use."""
+"""What one process may use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import msgspec
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Per process, `memory_bytes` and `processes` also for all processes of the child together."""
+    """Per process; whoever watches it holds `memory_bytes` and `processes` against all of its session together.
+
+    `wall_seconds` is also the processor time; 0: as long as it is needed.
+    """
 
     memory_bytes: int = 4 << 30
     wall_seconds: float = 3600.0
