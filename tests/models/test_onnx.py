@@ -21,7 +21,7 @@ from holdtrue_models import (
     load_onnx,
 )
 from holdtrue_models.manifest import CheckRows, File, Manifest, Matrix
-from holdtrue_models.signature import Signature
+from holdtrue_models.signature import Column, Signature
 from msgspec.structs import replace
 from onnx import helper
 
