@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 480
 SEEDS = (1, 2, 3)
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(SECONDS)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(SECONDS)]
 
 PHASES = ["stable", "covariate shift", "concept drift", "roll-out", "recovered"]
 

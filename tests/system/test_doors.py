@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cyclopts import App
 
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600), pytest.mark.xdist_group("doors")]
 _SERVICES = {
     "registry": (dataset_service_pb2, model_service_pb2),
     "trainer": (trainer_service_pb2,),

@@ -15,7 +15,7 @@ import pytest
 from holdtrue_local import services
 from holdtrue_local.install import ROOT, find_uv, own_projects
 
-pytestmark = [pytest.mark.serial, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.long, pytest.mark.timeout(600)]
 _SECONDS = 500
 _WITHOUT = shutil.ignore_patterns("__pycache__", "*.egg-info", "dist")
 _LISTED = """

@@ -56,7 +56,7 @@ POSITIONS = {
 
 _T = TypeVar("_T")
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 
 @dataclass(frozen=True)

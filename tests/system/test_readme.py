@@ -12,7 +12,7 @@ from tests.system.conftest import ROOT
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SECONDS = 600
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(SECONDS)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(SECONDS), pytest.mark.xdist_group("default ports")]
 
 
 def blocks() -> list[tuple[str, str]]:

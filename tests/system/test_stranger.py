@@ -15,7 +15,7 @@ from holdtrue_local.install import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.long, pytest.mark.serial, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.heavy, pytest.mark.timeout(1800)]
 _NOBODY = 65534
 _BECOME = ("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--")
 _USABLE = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.system.conftest import Running
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600), pytest.mark.xdist_group("default ports")]
 MODEL = "tumour-check"
 _SECONDS = 60
 

@@ -84,7 +84,7 @@ class Alerts:
         chosen = AlertFilter(deployment=deployment, min_severity=least, kind_prefix=kind)
         if follow:
             return self._follow(chosen, _TOKENS.get(since, since))
-        if since != "now":
+        if since not in _TOKENS:
             raise InvalidArgument(f"since: {since!r} goes with follow=True; without it all alerts are listed")
         return self._list(chosen)
 

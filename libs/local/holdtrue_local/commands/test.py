@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 _BIN = Path(sys.executable).parent
 _RELEASED = "protos/released.binpb"
 _NO_TESTS = 5  # pytest's exit status when nothing was selected
-_WORKERS = 3  # two cores: many tests wait for a server most of their time
 
 
 def prove(*paths: Path, long: Annotated[bool, Parameter(negative=())] = False) -> None:
     """Check format, lint, types, import rules and protos, then run all tests; with PATHS only the tests there.
 
-    Tests run side by side, except those marked `serial`, which run afterwards, one at a time.
+    Tests run side by side; those marked `heavy`, which start whole platforms, run after the others.
 
     Examples:
         holdtrue test
@@ -80,8 +79,8 @@ def _tests(paths: list[str], *, long: bool) -> tuple[Counter[str], bool]:
     """Both parts of the tests: how many of each outcome, and whether all is well, which needs at least one test."""
     scope, examples = ("", "long") if long else (" and not long", "holdtrue")
     parts = {
-        "parallel": ["-n", str(_WORKERS), "-m", f"not serial{scope}"],
-        "serial": ["-n", "0", "-m", f"serial{scope}"],
+        "light": ["-n", "3", "-m", f"not heavy{scope}"],  # on two cores: many wait for a server most of their time
+        "heavy": ["-n", "2", "--dist", "loadgroup", "-m", f"heavy{scope}"],
     }
     counts: Counter[str] = Counter()
     statuses: list[int] = []
