@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
-from holdtrue_lake import compaction, upkeep
+from holdtrue_lake import compaction, rewriting, upkeep
 from holdtrue_lake.compaction import Compacted, boundaries, compact
 from holdtrue_lake.ranges import Ranges
 from holdtrue_lake.storage import open_table
@@ -110,7 +111,7 @@ def test_what_somebody_else_did_to_the_files_meanwhile_counts(
     """Both have read the same files and written their copies before either commits."""
     for _ in range(5):
         lake.append()
-    replace = compaction._replace
+    replace = rewriting.replace_files
 
     def overtaken(*arguments: object) -> bool:
         monkeypatch.undo()
@@ -120,7 +121,7 @@ def test_what_somebody_else_did_to_the_files_meanwhile_counts(
             open_table(lake.place).delete("_commit = 2 AND _row = 1")
         return replace(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(compaction, "_replace", overtaken)
+    monkeypatch.setattr(compaction, "replace_files", overtaken)
     run(lake, FIRST)
 
     assert lake.read(ALL).num_rows == (10 if other == "compaction" else 9)
@@ -133,13 +134,13 @@ def test_what_somebody_else_did_to_the_files_meanwhile_counts(
 def test_an_append_meanwhile_stays(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(5):
         lake.append()
-    replace = compaction._replace
+    replace = rewriting.replace_files
 
     def overtaken(*arguments: object) -> bool:
         lake.append()
         return replace(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(compaction, "_replace", overtaken)
+    monkeypatch.setattr(compaction, "replace_files", overtaken)
     run(lake, FIRST)
 
     assert spans(lake) == [(0, 4), (5, 5)]
@@ -154,7 +155,7 @@ def test_endless_overtaking_is_an_error_and_not_a_loop(lake: Lake, monkeypatch: 
         raise CommitFailedError("somebody was faster")
 
     monkeypatch.setattr(DeltaTable, "create_write_transaction", always)
-    with pytest.raises(Fenced, match="attempts to compact"):
+    with pytest.raises(Fenced, match="attempts to rewrite files"):
         run(lake, FIRST)
 
 
@@ -254,3 +255,17 @@ def test_files_in_use_are_not_vacuumed(lake: Lake) -> None:
     with pytest.raises(ValueError, match="take the writer's lease"):
         upkeep.vacuum(lake.root, lake.dataset_id, timedelta(minutes=59))
     assert upkeep.vacuum(lake.root, lake.dataset_id) == 0
+
+
+def test_an_append_under_way_outlives_a_vacuum_that_keeps_nothing(lake: Lake) -> None:
+    """Its file is there before its commit is: no log knows it yet, and it must not be taken for rubbish."""
+    lake.append()
+    under_way = Path(lake.place.uri) / "part-of-an-append-under-way.parquet"
+    under_way.write_bytes((Path(lake.place.uri) / lake.files()[0].path).read_bytes())
+    hour_ago = under_way.stat().st_mtime - 2 * upkeep.SAFE.total_seconds()
+
+    assert upkeep.vacuum(lake.root, lake.dataset_id, timedelta(), alone=True) == 0
+    assert under_way.exists()
+    os.utime(under_way, (hour_ago, hour_ago))
+    assert upkeep.vacuum(lake.root, lake.dataset_id, timedelta(), alone=True) == 1
+    assert not under_way.exists()

@@ -468,7 +468,7 @@ ROW = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(rows=st.lists(ROW, min_size=1, max_size=6), mark=st.sampled_from(",;\t|"), point=st.sampled_from(".,"))
 def test_what_python_writes_is_read_as_it_was(
     rows: list[dict[str, Any]], mark: str, point: str, tmp_path: Path

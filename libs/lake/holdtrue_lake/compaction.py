@@ -6,40 +6,28 @@ whole files and filters nothing. Within a file rows are in canonical order, so t
 
 from __future__ import annotations
 
-import json
-import os
-import time
-import uuid
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from deltalake import CommitProperties
-from deltalake.exceptions import CommitFailedError
-from deltalake.fs import DeltaStorageHandler
-from deltalake.transaction import AddAction, RemoveAction
-from pyarrow.fs import PyFileSystem
 
-from holdtrue_lake.files import DataFile, data_files, read_files
+from holdtrue_lake.files import DamagedFile, DataFile, data_files, read_files
 from holdtrue_lake.order import canonical
+from holdtrue_lake.rewriting import discard, replace_files, write_file
 from holdtrue_lake.storage import open_table, rows_uri
-from holdtrue_lake.table import Fenced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from deltalake import DeltaTable
+    from deltalake.transaction import AddAction
 
     from holdtrue_lake.ranges import Ranges
     from holdtrue_lake.storage import Root, Storage
 
 MOST_ROWS = 4_000_000
 """Rows that one file gets at most; as many are in memory at once while compacting."""
-MOST_ATTEMPTS = 50
-_ROW_GROUP = 1 << 18
 _METADATA = {"holdtrue.operation": "compaction"}
 
 
@@ -63,11 +51,17 @@ def compact(root: Root, dataset_id: str, versions: Iterable[Ranges], most_rows: 
     cuts = boundaries(versions)
     removed = added = 0
     while todo := _next(data_files(table), cuts, most_rows):
-        parts = _rewrite(table, place, todo, cuts)
-        if _replace(table, todo, parts):
+        try:
+            parts = _rewrite(table, place, todo, cuts)
+        except DamagedFile as error:
+            table.update_incremental()
+            if error.file in data_files(table):
+                raise
+            continue  # an erasure took the file away while we read it
+        if replace_files(table, todo, parts, _METADATA):
             removed, added = removed + len(todo), added + len(parts)
         else:
-            _discard(place, parts)
+            discard(place, parts)
     return Compacted(removed, added)
 
 
@@ -113,76 +107,4 @@ def _rewrite(table: DeltaTable, place: Storage, files: Sequence[DataFile], cuts:
         rows.filter((commit >= low) & (commit < high))
         for low, high in zip([first, *inner], [*inner, last + 1], strict=True)
     )
-    return [_write(place, canonical(part)) for part in parts if part.num_rows]
-
-
-def _write(place: Storage, rows: pa.Table) -> AddAction:
-    name = f"part-{uuid.uuid4()}-compacted.snappy.parquet"
-    files = _folder(place)
-    pq.write_table(rows, name, filesystem=files, row_group_size=_ROW_GROUP, write_page_checksum=True)
-    _make_durable(place, name)
-    return AddAction(name, files.get_file_info(name).size, {}, _milliseconds(), data_change=False, stats=_stats(rows))
-
-
-def _folder(place: Storage) -> Any:  # noqa: ANN401  an untyped library's file system
-    return PyFileSystem(DeltaStorageHandler(place.uri, dict(place.options)))
-
-
-def _discard(place: Storage, parts: Iterable[AddAction]) -> None:
-    for part in parts:
-        _folder(place).delete_file(part.path)
-
-
-def _stats(rows: pa.Table) -> str:
-    """Exactly the statistics that the tables' settings allow: no values of the data itself."""
-    commits = pc.min_max(rows.column("_commit")).as_py()
-    times = pc.min_max(rows.column("_event_time")).as_py()
-    return json.dumps(
-        {
-            "numRecords": rows.num_rows,
-            "minValues": {"_commit": commits["min"], "_event_time": times["min"].isoformat(timespec="microseconds")},
-            "maxValues": {"_commit": commits["max"], "_event_time": times["max"].isoformat(timespec="microseconds")},
-            "nullCount": {"_commit": 0, "_event_time": 0},
-        }
-    )
-
-
-def _make_durable(place: Storage, name: str) -> None:
-    """Have a local file on disk before the files that it replaces may go."""
-    if "://" in place.uri:
-        return
-    for path in (os.path.join(place.uri, name), place.uri):  # noqa: PTH118
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _replace(table: DeltaTable, files: Sequence[DataFile], parts: Sequence[AddAction]) -> bool:
-    """Let `parts` take the place of `files`, all in one commit; False where these are not all there any more.
-
-    The commit is only accepted onto the very snapshot that was checked: two rewrites of the same file that the library
-    merges by itself would both add their copy of its rows (seen with deltalake 1.6.6, with its own compaction, too).
-    """
-    now = _milliseconds()
-    gone = [
-        RemoveAction(file.path, data_change=False, deletion_timestamp=now, size=file.size, partition_values={})
-        for file in files
-    ]
-    properties = CommitProperties(custom_metadata=_METADATA, max_commit_retries=0)
-    for _ in range(MOST_ATTEMPTS):
-        if not {file.path for file in files} <= {file.path for file in data_files(table)}:
-            return False
-        try:
-            table.create_write_transaction([*parts, *gone], "append", table.schema(), commit_properties=properties)
-        except CommitFailedError:  # somebody else has written since we looked
-            table.update_incremental()
-        else:
-            table.update_incremental()
-            return True
-    raise Fenced(f"{MOST_ATTEMPTS} attempts to compact {table.table_uri} met other writers; try again later")
-
-
-def _milliseconds() -> int:
-    return int(time.time() * 1000)
+    return [write_file(place, canonical(part)) for part in parts if part.num_rows]

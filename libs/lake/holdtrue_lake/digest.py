@@ -28,6 +28,9 @@ def _values(column: pa.Array) -> bytes:
         texts = pc.fill_null(column, "")
         lengths = pc.binary_length(texts).to_numpy(zero_copy_only=False).astype("<i4").tobytes()
         return lengths + "".join(texts.to_pylist()).encode()
+    if pa.types.is_binary(column.type):
+        parts: list[bytes] = pc.fill_null(column, b"").to_pylist()
+        return b"".join(len(part).to_bytes(4, "little") for part in parts) + b"".join(parts)
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.int64())
     filled = pc.fill_null(column, pa.scalar(0).cast(column.type))

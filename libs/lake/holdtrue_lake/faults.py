@@ -59,11 +59,15 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A record that is kept aside: its original bytes and everything that is wrong with it, at least one fault."""
+    """A record that is kept aside: its original bytes and everything that is wrong with it, at least one fault.
+
+    `subject` is the pseudonym of the person it is about, where persons are protected; the bytes are encrypted then.
+    """
 
     row: int
     raw: bytes
     faults: tuple[Fault, ...]
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,10 @@ _LAYOUT = re.compile(r"(\s|\x1b\[[0-9;]*m)+")  # of the library's messages, colo
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A Parquet file with rows of the commits from `first` to `last`; `path` is relative to the table's folder."""
+    """A Parquet file with rows of the commits from `first` to `last`; `path` is relative to the table's folder.
+
+    Of refused records, which belong to no commit, both are 0.
+    """
 
     path: str
     size: int
@@ -54,8 +57,8 @@ def data_files(table: DeltaTable) -> list[DataFile]:
             path=action["path"],
             size=action["size_bytes"],
             rows=action["num_records"],
-            first=action["min._commit"],
-            last=action["max._commit"],
+            first=action.get("min._commit", 0),
+            last=action.get("max._commit", 0),
         )
         for action in actions
         if action["num_records"]
@@ -74,6 +77,19 @@ def read_files(table: DeltaTable, files: Collection[DataFile]) -> pa.Table:
     whole = table.to_pyarrow_dataset()
     chosen = [fragment for fragment in whole.get_fragments() if fragment.path in paths]
     return _read(table, FileSystemDataset(chosen, whole.schema, whole.format, whole.filesystem), None, None)
+
+
+def files_with(table: DeltaTable, wanted: pc.Expression) -> list[DataFile]:
+    """Files with at least one row that matches, in order of their commits; raises DamagedFile."""
+    fragments = {fragment.path: fragment for fragment in table.to_pyarrow_dataset().get_fragments(filter=wanted)}
+    found: list[DataFile] = []
+    for file in data_files(table):
+        try:
+            if file.path in fragments and fragments[file.path].count_rows(filter=wanted):
+                found.append(file)
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedFile(table.table_uri, file, error) from error
+    return found
 
 
 def _read(

@@ -13,7 +13,7 @@ from holdtrue_lake.digest import version_digest
 from holdtrue_lake.ranges import Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
 _NOTHING = Ranges()
@@ -40,7 +40,8 @@ class Version:
     """A version of a dataset.
 
     `offered` are the commits it is made of before those in `retracted` are taken out. Commits after `watermark` are
-    new: the next version takes them in. `pins` are reasons with names: `(Hold.MODEL, "fraud/7")`.
+    new: the next version takes them in. `pins` are reasons with names: `(Hold.MODEL, "fraud/7")`. `erasure_epoch`
+    is that of the last erasure that took rows out of it, which changed its digest.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Version:
     made_at: datetime
     status: Status = Status.PUBLISHED
     pins: frozenset[tuple[Hold, str]] = frozenset()
+    erasure_epoch: int = 0
 
     @property
     def commits(self) -> Ranges:
@@ -129,6 +131,20 @@ class History:
             raise ValueError("nothing has come since the newest version: a version needs a commit to consist of")
         return self._add(self._fresh(), self._retracted(), now)
 
+    def erase(self, digests: Mapping[int, str]) -> History:
+        """Know that erasures have changed commits, by their new digests; versions with some of them change, too.
+
+        Nobody can train again on exactly what such a version was: its digest and its `erasure_epoch` say so.
+        """
+        unknown = sorted(number for number in digests if not 0 <= number < len(self.digests))
+        if unknown:
+            raise ValueError(f"there are no commits {unknown}; the last is {len(self.digests) - 1}")
+        if not digests:
+            return self
+        now = tuple(digests.get(number, digest) for number, digest in enumerate(self.digests))
+        touched = Ranges.of((number, number) for number in digests)
+        return replace(self, digests=now, erasure_epoch=self.erasure_epoch + 1).redigested(touched)
+
     def pin(self, number: int, reason: Hold, name: str) -> History:
         """Keep a version from expiring; several reasons may."""
         version = self.version(number)
@@ -164,11 +180,24 @@ class History:
 
     def _add(self, offered: Ranges, retracted: Ranges, now: datetime, watermark: int | None = None) -> History:
         number = self._last + 1
-        contents = [self.digests[commit] for commit in (offered - retracted).numbers()]
-        digest = version_digest(contents, self.schema_id, self.transform, self.erasure_epoch)
         seen = len(self.digests) - 1 if watermark is None else watermark
-        version = Version(number, offered, retracted, seen, digest, now)
+        epoch, digest = self.erasure_epoch, self._digest(offered - retracted)
+        version = Version(number, offered, retracted, seen, digest, now, erasure_epoch=epoch)
         return replace(self, versions=(*self.versions, version), _last=number)
+
+    def redigested(self, touched: Ranges) -> History:
+        """Give versions with changed commits the digests that follow from these; `erase` does it."""
+        versions = tuple(
+            replace(version, digest=self._digest(version.commits), erasure_epoch=self.erasure_epoch)
+            if version.commits & touched
+            else version
+            for version in self.versions
+        )
+        return replace(self, versions=versions)
+
+    def _digest(self, commits: Ranges) -> str:
+        contents = [self.digests[commit] for commit in commits.numbers()]
+        return version_digest(contents, self.schema_id, self.transform, self.erasure_epoch)
 
     def _with(self, changed: Version) -> History:
         versions = tuple(changed if version.number == changed.number else version for version in self.versions)

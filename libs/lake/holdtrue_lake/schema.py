@@ -33,6 +33,9 @@ LAKE_FIELDS = (
 )
 """Columns that every row gets besides its own: commit, the row's identity in the log, and its times."""
 
+SUBJECT = pa.field("_subject", pa.string())
+"""Pseudonym of the person a row is about; only in tables that protect persons."""
+
 MOST_COLUMNS = 10_000
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 
@@ -49,9 +52,16 @@ def row_schema(schema: DatasetSchema) -> pa.Schema:
     return pa.schema([pa.field(column.name, arrow_type(schema, column)) for column in schema.columns])
 
 
-def table_schema(schema: DatasetSchema) -> pa.Schema:
-    """Arrow schema of the dataset's table: its own columns, then the lake's."""
-    return pa.schema([*row_schema(schema), *LAKE_FIELDS])
+def table_schema(schema: DatasetSchema, *, protected: bool = False) -> pa.Schema:
+    """Arrow schema of the dataset's table: its own columns, then the lake's.
+
+    Where persons are `protected`, their columns (`pii`) are ciphertexts, and the last one is `_subject`.
+    """
+    if not protected:
+        return pa.schema([*row_schema(schema), *LAKE_FIELDS])
+    pii = {column.name for column in schema.columns if column.pii}
+    own = [pa.field(field.name, pa.binary()) if field.name in pii else field for field in row_schema(schema)]
+    return pa.schema([*own, *LAKE_FIELDS, SUBJECT])
 
 
 def schema_id(schema: DatasetSchema) -> str:

@@ -20,7 +20,7 @@ from deltalake.exceptions import CommitFailedError
 
 from holdtrue_lake.commits import MOST_EXAMPLES, BatchOutcome, Commit, read_commits
 from holdtrue_lake.digest import content_digest
-from holdtrue_lake.schema import schema_id, table_schema
+from holdtrue_lake.schema import SUBJECT, schema_id, table_schema
 from holdtrue_lake.storage import has_table, make_table, quarantine_uri, rows_uri
 
 if TYPE_CHECKING:
@@ -86,14 +86,19 @@ class Offer:
 class DatasetTable:
     """Writer of one dataset's tables, made on first use. Not for several threads at once."""
 
-    def __init__(self, root: Root, dataset_id: str, schema: DatasetSchema) -> None:
-        """Open or create the tables and read the log."""
+    def __init__(self, root: Root, dataset_id: str, schema: DatasetSchema, *, protected: bool = False) -> None:
+        """Open or create the tables and read the log; with `protected`, offers come out of `Protection.protect`."""
         self.schema = schema
+        self._protected = protected
         self._schema_id = schema_id(schema)
-        self._rows = make_table(rows_uri(root, dataset_id), table_schema(schema), _SETTINGS)
-        self._refused = make_table(quarantine_uri(root, dataset_id), QUARANTINE, _SETTINGS)
+        self._rows = make_table(rows_uri(root, dataset_id), table_schema(schema, protected=protected), _SETTINGS)
+        self._refused = make_table(quarantine_uri(root, dataset_id), self._quarantine_schema, _SETTINGS)
         self._seen: dict[str, int] = {}
         self._remember(read_commits(self._rows))
+
+    @property
+    def _quarantine_schema(self) -> pa.Schema:
+        return QUARANTINE.append(SUBJECT) if self._protected else QUARANTINE
 
     @staticmethod
     def exists(root: Root, dataset_id: str) -> bool:
@@ -178,7 +183,7 @@ class DatasetTable:
         return commit
 
     def _stored(self, source: Source, offers: list[Offer], number: int, now: datetime) -> pa.Table:
-        schema = table_schema(self.schema)
+        schema = table_schema(self.schema, protected=self._protected)
         parts = [schema.empty_table(), *(_placed(offer, source.partition, number, now, schema) for offer in offers)]
         return pa.concat_tables(parts).combine_chunks()
 
@@ -195,13 +200,16 @@ class DatasetTable:
                 "code": str(refused.faults[0].code),
                 "reason": "\n".join(map(str, refused.faults)),
                 "raw": refused.raw,
+                **({"_subject": refused.subject} if self._protected else {}),
             }
             for offer in offers
             if position is None or offer.offset > position
             for refused in offer.content.refused
         ]
         if entries:
-            _append(self._refused, pa.Table.from_pylist(entries, QUARANTINE), {}, {source.app_id: last_offset})
+            _append(
+                self._refused, pa.Table.from_pylist(entries, self._quarantine_schema), {}, {source.app_id: last_offset}
+            )
 
 
 def _append(table: DeltaTable, rows: pa.Table, metadata: dict[str, str], positions: dict[str, int]) -> None:

@@ -11,6 +11,8 @@ from holdtrue_lake.storage import open_table, quarantine_uri, rows_uri
 from holdtrue_lake.table import MOST_ATTEMPTS, Fenced
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
     from holdtrue_lake.ranges import Ranges
     from holdtrue_lake.storage import Root
 
@@ -36,18 +38,22 @@ def drop_commits(root: Root, dataset_id: str, commits: Ranges) -> int:
 
 
 def vacuum(root: Root, dataset_id: str, age: timedelta = timedelta(days=7), *, alone: bool = False) -> int:
-    """Remove files that left the table at least `age` ago, or never became part of it; return how many.
+    """Remove files that left the table at least `age` ago; return how many.
+
+    Files that never became part of it go, too, when they are older than `SAFE`.
 
     Raises ValueError for an age under `SAFE`, unless the caller is `alone` with the table: holds its writer's lease
     while there is no reader (see `leases`).
     """
     if age < SAFE and not alone:
         raise ValueError(f"files younger than {SAFE} may be in use: take the writer's lease, wait for readers, say so")
-    return sum(
-        len(
-            open_table(place).vacuum(
-                int(age.total_seconds()) // 3600, dry_run=False, enforce_retention_duration=False, full=True
-            )
-        )
-        for place in (rows_uri(root, dataset_id), quarantine_uri(root, dataset_id))
-    )
+    places = (rows_uri(root, dataset_id), quarantine_uri(root, dataset_id))
+    removed = sum(_vacuum(open_table(place), max(age, SAFE), full=True) for place in places)
+    if age < SAFE:  # what no log names yet may be an append under way, which takes no lease
+        removed += sum(_vacuum(open_table(place), age, full=False) for place in places)
+    return removed
+
+
+def _vacuum(table: DeltaTable, age: timedelta, *, full: bool) -> int:
+    hours = int(age.total_seconds()) // 3600
+    return len(table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=full))

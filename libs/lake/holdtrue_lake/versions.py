@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 
     from holdtrue_lake.storage import Root
 
-__all__ = ["DamagedFile", "DatasetMissing", "count_rows", "damaged_commits", "read_quarantine", "read_version"]
+__all__ = [
+    "DamagedFile",
+    "DatasetMissing",
+    "content_digests",
+    "count_rows",
+    "damaged_commits",
+    "read_quarantine",
+    "read_version",
+]
+_MOST_ROWS = 4_000_000
 
 
 def read_version(
@@ -46,15 +55,27 @@ def count_rows(root: Root, dataset_id: str, ranges: Iterable[tuple[int, int]]) -
 
 def damaged_commits(root: Root, dataset_id: str, digests: Mapping[int, str]) -> list[int]:
     """Those commits whose rows are not what their digests, by commit number, say. Reads them all."""
-    rows = read_version(root, dataset_id, [(number, number) for number in digests])
-    rows = rows.sort_by([("_commit", "ascending")])
-    numbers = rows.column("_commit").to_numpy()
-    damaged: list[int] = []
-    for number, digest in sorted(digests.items()):
-        start, end = numbers.searchsorted([number, number + 1]).tolist()
-        if content_digest(canonical(rows.slice(start, end - start))) != digest:
-            damaged.append(number)
-    return damaged
+    found = content_digests(root, dataset_id, sorted(digests))
+    return [number for number, digest in found.items() if digest != digests[number]]
+
+
+def content_digests(root: Root, dataset_id: str, commits: Iterable[int]) -> dict[int, str]:
+    """Digests of the rows that commits have now, by number, which ascend; reads at most some millions at once."""
+    numbers = list(commits)
+    if not numbers:
+        return {}
+    spans = [(number, number) for number in numbers]
+    if len(numbers) > 1 and count_rows(root, dataset_id, spans) > _MOST_ROWS:
+        half = len(numbers) // 2
+        first, second = (content_digests(root, dataset_id, part) for part in (numbers[:half], numbers[half:]))
+        return first | second
+    rows = read_version(root, dataset_id, spans).sort_by([("_commit", "ascending")])
+    held = rows.column("_commit").to_numpy()
+    digests: dict[int, str] = {}
+    for number in numbers:
+        start, end = held.searchsorted([number, number + 1]).tolist()
+        digests[number] = content_digest(canonical(rows.slice(start, end - start)))
+    return digests
 
 
 def read_quarantine(root: Root, dataset_id: str) -> pa.Table:
