@@ -15,8 +15,8 @@ from holdtrue_contracts.oip.inference_pb2 import ModelInferResponse
 from holdtrue_inference.domain.errors import SpoolFull
 from holdtrue_inference.domain.estimate import RunTime
 from holdtrue_inference.domain.records import Chunk
+from holdtrue_inference.lane import INLINE_SECONDS, Lane, Warm
 from holdtrue_inference.metrics import Traffic
-from holdtrue_inference.serving import INLINE_SECONDS, Lane, Warm
 from holdtrue_models import Column, Signature
 
 from tests.inference.requests import raw

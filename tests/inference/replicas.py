@@ -9,8 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from holdtrue_contracts.inference.v1.replicas_pb2 import LoadState
+from holdtrue_inference.lane import Lane, Warm
 from holdtrue_inference.metrics import Traffic
-from holdtrue_inference.serving import Lane, Serving, Warm
+from holdtrue_inference.serving import Serving
 from holdtrue_inference.store.cache import DesiredStates
 from holdtrue_inference.workers.replica import Replica
 

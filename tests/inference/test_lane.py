@@ -12,10 +12,10 @@ from holdtrue_contracts import prediction_id
 from holdtrue_contracts.deployer.v1.deployments_pb2 import LogMode
 from holdtrue_contracts.inference.v1.predictions_pb2 import PredictionsServed
 from holdtrue_contracts.oip.inference_pb2 import ModelInferRequest, ModelInferResponse
-from holdtrue_inference import serving
+from holdtrue_inference import lane as module
 from holdtrue_inference.domain.errors import Expired, InvalidInput, Overloaded, SpoolFull
 from holdtrue_inference.domain.estimate import RunTime
-from holdtrue_inference.serving import Failed
+from holdtrue_inference.lane import Failed
 from structlog.testing import capture_logs
 
 from tests.inference.lanes import POISON, QUICK, SLOW, SPOOL_FULL, Always, Desk, read, scores
@@ -270,7 +270,7 @@ async def test_ack_waits_for_kafka_and_holds_up_nobody_else(desks: list[Desk], d
 
 
 async def test_failures_are_recorded_together(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "FAILURES_SECONDS", 0.0)
+    monkeypatch.setattr(module, "FAILURES_SECONDS", 0.0)
     for code in ("INTERNAL", "RESOURCE_EXHAUSTED", "INTERNAL", "DEADLINE_EXCEEDED"):
         desk.lane.fail(code)
     while not desk.log.chunks:

@@ -12,7 +12,7 @@ from holdtrue_inference.serving import Serving
 from tests.inference.lanes import Desk
 
 if TYPE_CHECKING:
-    from holdtrue_inference.serving import Lane
+    from holdtrue_inference.lane import Lane
 
 
 def named(name: str, *lanes: Lane, of: str) -> Deployment[Lane]:

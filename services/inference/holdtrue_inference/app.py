@@ -13,11 +13,12 @@ from holdtrue_events.kafka import Kafka
 from holdtrue_storage.blobs import DirectoryBlobs
 from prometheus_client import REGISTRY
 
+from holdtrue_inference.lane import Lane
 from holdtrue_inference.loading import load
 from holdtrue_inference.metrics import InferenceCollector, Traffic
 from holdtrue_inference.prediction_log import PredictionLog
 from holdtrue_inference.rpc import InferenceServer, InferenceService
-from holdtrue_inference.serving import Lane, Serving
+from holdtrue_inference.serving import Serving
 from holdtrue_inference.settings import InferenceSettings
 from holdtrue_inference.store.cache import Artifacts, DesiredStates
 from holdtrue_inference.store.lock import lock

@@ -11,7 +11,7 @@ import numpy as np
 from holdtrue_models import MalformedModel, Manifest, OnnxModel, UnsupportedModel, load_onnx
 
 from holdtrue_inference.domain.estimate import RunTime
-from holdtrue_inference.serving import MAX_BATCH_ROWS, Warm
+from holdtrue_inference.lane import MAX_BATCH_ROWS, Warm
 
 if TYPE_CHECKING:
     from holdtrue_contracts.deployer.v1.deployments_pb2 import Revision

@@ -29,13 +29,14 @@ from holdtrue_inference.domain.errors import (
     UnknownModel,
 )
 from holdtrue_inference.domain.request_ids import RequestIds
-from holdtrue_inference.serving import Failed, Lane, Serving
+from holdtrue_inference.lane import Failed, Lane
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from holdtrue_inference.domain.routing import Deployment
     from holdtrue_inference.metrics import Traffic
+    from holdtrue_inference.serving import Serving
     from holdtrue_inference.settings import InferenceSettings
     from holdtrue_inference.workers.replica import Replica
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from holdtrue_contracts.deployer.v1.deployments_pb2 import DeploymentState
     from holdtrue_inference.domain.estimate import RunTime
-    from holdtrue_inference.serving import Lane
+    from holdtrue_inference.lane import Lane
 
 
 class Refusal:

@@ -17,11 +17,12 @@ from holdtrue_core.rpc import timestamp
 from holdtrue_models import ModelError
 
 from holdtrue_inference.domain.routing import Deployment, check_weights
-from holdtrue_inference.serving import Lane, Serving, Warm
+from holdtrue_inference.lane import Lane, Warm
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from holdtrue_inference.serving import Serving
     from holdtrue_inference.store.cache import DesiredStates
 
 RETRY_SECONDS = 5.0
