@@ -1,5 +1,7 @@
 """Appends numbered messages to a dataset's table and kills itself around an append at random.
 
+Every append is judged by other rules, which refuse another row.
+
 Usage: killed_writer.py ROOT DATASET_ID MESSAGES SEED
 """
 
@@ -12,13 +14,16 @@ import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdtrue_contracts.common.v1.signature_pb2 import ColumnSpec
 from holdtrue_contracts.registry.v1.datasets_pb2 import RECORD_FORMAT_JSON_LINES, DatasetSchema
-from holdtrue_lake import table as module
+from holdtrue_lake import log as module
 from holdtrue_lake.table import DatasetTable, Offer, Source
-from holdtrue_lake.validation import validate
+from holdtrue_lake.validation import Validated, validate
+
+if TYPE_CHECKING:
+    from holdtrue_lake.quarantine import Standard
 
 DEADLINESS = 0.15
 SOURCE = Source("cluster", "topic", 3)
@@ -35,7 +40,7 @@ SCHEMA = DatasetSchema(
 
 
 def die_around_appends(chance: random.Random) -> None:
-    append = module._append
+    append = module.append
 
     def deadly(*arguments: Any) -> None:
         if chance.random() < DEADLINESS:
@@ -44,13 +49,17 @@ def die_around_appends(chance: random.Random) -> None:
         if chance.random() < DEADLINESS:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    module._append = deadly
+    module.append = deadly
 
 
-def offer(offset: int, now: datetime) -> Offer:
+def offer(offset: int) -> Offer:
     good = {"amount": offset, "country": "DE", "known": True, "fraud": 0, "at": 1_700_000_000 + offset}
-    content = "\n".join(map(json.dumps, [good, good, good | {"fraud": "x"}])).encode()
-    return Offer(offset, f"batch-{offset}", validate(SCHEMA, content, RECORD_FORMAT_JSON_LINES, now))
+
+    def judged(standard: Standard) -> Validated:
+        rows = [good | {"fraud": "x"} if str(row) == standard.rules else good for row in range(3)]
+        return validate(SCHEMA, "\n".join(map(json.dumps, rows)).encode(), RECORD_FORMAT_JSON_LINES, standard.now)
+
+    return Offer(offset, f"batch-{offset}", judged)
 
 
 def main(root: Path, dataset_id: str, messages: int, seed: int) -> None:
@@ -60,9 +69,8 @@ def main(root: Path, dataset_id: str, messages: int, seed: int) -> None:
     position = table.position(SOURCE)
     next_offset = 0 if position is None else position + 1
     while next_offset < messages:
-        now = datetime.now(UTC)
-        size = chance.randint(1, 4)
-        table.ingest(SOURCE, [offer(o, now) for o in range(next_offset, min(next_offset + size, messages))], now)
+        batch = [offer(o) for o in range(next_offset, min(next_offset + chance.randint(1, 4), messages))]
+        table.ingest(SOURCE, batch, datetime.now(UTC), rules=str(chance.randrange(4)))
         next_offset = (table.position(SOURCE) or 0) + 1
 
 

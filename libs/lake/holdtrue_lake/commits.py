@@ -30,6 +30,7 @@ class Commit(msgspec.Struct, frozen=True):
 
     Times are microseconds since the epoch; `from_us` and `to_us` bound the accepted rows' event times and are 0 where
     there are none. `repeated` batches had been ingested before and were skipped.
+    `rules` is the digest of the rules that records had to keep besides the schema; empty: none.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Commit(msgspec.Struct, frozen=True):
     ingested_us: int
     batches: list[BatchOutcome]
     repeated: int = 0
+    rules: str = ""
 
     def to_metadata(self) -> dict[str, str]:
         """Form in which the Delta log keeps it."""

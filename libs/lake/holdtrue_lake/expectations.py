@@ -86,22 +86,27 @@ def assess(rules: Rules, table: pa.Table, now: datetime, reference: Profile | No
     `reference` is a profile whose layout has only columns of the table. Raises RulesInvalid where expectations name
     columns that the table does not have or that have no such figure.
     """
-    problems = [
-        Problem(0, f"expectations[{index}].column", problem)
-        for index, rule in enumerate(rules.expectations)
-        for name in _columns(rule)
-        if (problem := _unfit(rule, name, table))
-    ]
+    problems = expectation_problems(rules, table.schema)
     if problems:
         raise RulesInvalid(problems)
     batch = _Batch(table, now, reference)
     return Assessment(tuple(_ASSESS[type(rule)](rule, batch) for rule in rules.expectations))
 
 
-def _unfit(rule: Expectation, name: str, table: pa.Table) -> str:
-    if name not in table.column_names:
-        return f"there is no column {name!r}; there are {', '.join(table.column_names[:20])}"
-    kind = table.schema.field(name).type
+def expectation_problems(rules: Rules, schema: pa.Schema) -> list[Problem]:
+    """Return what bars the expectations from being applied to a table of this schema."""
+    return [
+        Problem(0, f"expectations[{index}].column", problem)
+        for index, rule in enumerate(rules.expectations)
+        for name in _columns(rule)
+        if (problem := _unfit(rule, name, schema))
+    ]
+
+
+def _unfit(rule: Expectation, name: str, schema: pa.Schema) -> str:
+    if name not in schema.names:
+        return f"there is no column {name!r}; there are {', '.join(schema.names[:20])}"
+    kind = schema.field(name).type
     number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
     if isinstance(rule, (kinds.Range, kinds.Mean, kinds.Std)) and not number:
         return f"only columns of numbers have a range, mean and std, {name!r} is {kind}"

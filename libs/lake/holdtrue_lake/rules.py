@@ -160,9 +160,19 @@ class Rules(_Part, frozen=True):
     expectations: list[Expectation] = []
 
 
+def rules_bytes(rules: Rules) -> bytes:
+    """Canonical form of rules: equal rules have equal bytes."""
+    return msgspec.json.encode(rules, order="deterministic")
+
+
+def rules_of(data: bytes) -> Rules:
+    """Rules from their canonical form; raises msgspec.DecodeError."""
+    return msgspec.json.decode(data, type=Rules)
+
+
 def rules_digest(rules: Rules) -> str:
     """sha256 of the rules' canonical form, hexadecimal: the version of a rule set."""
-    return hashlib.sha256(msgspec.json.encode(rules, order="deterministic")).hexdigest()
+    return hashlib.sha256(rules_bytes(rules)).hexdigest()
 
 
 def json_schema() -> dict[str, Any]:

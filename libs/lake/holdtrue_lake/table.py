@@ -9,51 +9,36 @@ must look again. Naming the table by its path instead would refresh the snapshot
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable  # noqa: TC003  of a type that is used at run time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
+from holdtrue_lake import log
 from holdtrue_lake.commits import MOST_EXAMPLES, BatchOutcome, Commit, read_commits
 from holdtrue_lake.digest import content_digest
-from holdtrue_lake.schema import SUBJECT, schema_id, table_schema
-from holdtrue_lake.storage import has_table, make_table, quarantine_uri, rows_uri
+from holdtrue_lake.quarantine import Quarantine, Settled, Standard
+from holdtrue_lake.schema import schema_id, table_schema
+from holdtrue_lake.storage import has_table, make_table, rows_uri
+from holdtrue_lake.validation import Validated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from deltalake import DeltaTable
     from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetSchema
 
     from holdtrue_lake.storage import Root
-    from holdtrue_lake.validation import Validated
 
 BATCH_MEMORY = timedelta(days=7)
 """How long a batch id is remembered: as long as `data.v1` keeps events."""
 MOST_ATTEMPTS = 20
 _COMMIT = "commit"
-_SETTINGS = {
-    "delta.dataSkippingStatsColumns": "_commit,_event_time",  # values of the data itself stay out of the log
-    "delta.enableExpiredLogCleanup": "false",
-}
-QUARANTINE = pa.schema(
-    [
-        pa.field("_part", pa.int32(), nullable=False),
-        pa.field("_off", pa.int64(), nullable=False),
-        pa.field("_row", pa.int32(), nullable=False),
-        pa.field("_ingest_time", pa.timestamp("us", "UTC"), nullable=False),
-        pa.field("batch_id", pa.string(), nullable=False),
-        pa.field("schema_id", pa.string(), nullable=False),
-        pa.field("code", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("raw", pa.binary(), nullable=False),
-    ]
-)
-"""Refused records: identity, batch, first fault's code, every fault in words (one a line), original bytes."""
+Judge: TypeAlias = "Callable[[Standard], Validated]"
+"""Judges a message by a standard. The same standard must give the same outcome."""
 
 
 class Fenced(Exception):
@@ -76,11 +61,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Offer:
-    """One validated message of the log."""
+    """One message of the log: judged already, or with what judges it when its turn comes."""
 
     offset: int
     batch_id: str
-    content: Validated
+    content: Validated | Judge
+
+    def settled(self, standard: Standard) -> Settled:
+        """Judge it, unless it was."""
+        content = self.content if isinstance(self.content, Validated) else self.content(standard)
+        return Settled(self.offset, self.batch_id, content)
 
 
 class DatasetTable:
@@ -91,14 +81,10 @@ class DatasetTable:
         self.schema = schema
         self._protected = protected
         self._schema_id = schema_id(schema)
-        self._rows = make_table(rows_uri(root, dataset_id), table_schema(schema, protected=protected), _SETTINGS)
-        self._refused = make_table(quarantine_uri(root, dataset_id), self._quarantine_schema, _SETTINGS)
+        self._rows = make_table(rows_uri(root, dataset_id), table_schema(schema, protected=protected), log.SETTINGS)
+        self._quarantine = Quarantine(root, dataset_id, self._schema_id, protected=protected)
         self._seen: dict[str, int] = {}
         self._remember(read_commits(self._rows))
-
-    @property
-    def _quarantine_schema(self) -> pa.Schema:
-        return QUARANTINE.append(SUBJECT) if self._protected else QUARANTINE
 
     @staticmethod
     def exists(root: Root, dataset_id: str) -> bool:
@@ -116,28 +102,38 @@ class DatasetTable:
             return []
         return [commit for commit in read_commits(self._rows) if commit.number > after]
 
-    def ingest(self, source: Source, offers: Sequence[Offer], now: datetime) -> Commit | None:
-        """Append what the table does not have yet, in one commit; None if it has everything.
+    def ingest(self, source: Source, offers: Sequence[Offer], now: datetime, rules: str = "") -> Commit | None:
+        """Append what the table does not have yet, in one commit, seldom two; None if it has everything.
 
-        `offers` are in order of their offsets. Refused records go to the quarantine table first, so that a crash in
-        between loses none; the replay finds them there.
+        `offers` are in order of their offsets; they are judged by `rules` (a digest, empty: none) at the time `now`,
+        unless a writer that crashed has judged them before: then by its standard. Refused records go to the quarantine
+        first, so that a crash in between loses none. Returns the last commit.
         """
+        commit = None
         for _ in range(MOST_ATTEMPTS):
             position = self.position(source)
             fresh = [offer for offer in offers if position is None or offer.offset > position]
             if not fresh:
-                return None
+                return commit
             try:
-                return self._ingest(source, fresh, now)
+                commit = self._ingest(source, *self._next(source, fresh, Standard(now, rules)))
             except CommitFailedError:  # somebody else has written since we looked
                 self.reload()
         raise Fenced(f"{MOST_ATTEMPTS} attempts to append to {self._rows.table_uri} met other writers")
+
+    def _next(self, source: Source, fresh: list[Offer], standard: Standard) -> tuple[list[Offer], Standard]:
+        """Return what is to be appended together, and what it is to be judged by."""
+        before = self._quarantine.standard(source.app_id, self.position(source))
+        if before is None or before[0] < fresh[0].offset:
+            return fresh, standard
+        last, earlier = before
+        return [offer for offer in fresh if offer.offset <= last], earlier
 
     def reload(self) -> None:
         """See what others have written since."""
         before = self._rows.version()
         self._rows.update_incremental()
-        self._refused.update_incremental()
+        self._quarantine.reload()
         self._remember(read_commits(self._rows, self._rows.version() - before))
 
     def _unrepeated(self, offers: Iterable[Offer]) -> list[Offer]:
@@ -157,11 +153,11 @@ class DatasetTable:
         while self._seen and next(iter(self._seen.values())) < oldest:
             del self._seen[next(iter(self._seen))]
 
-    def _ingest(self, source: Source, fresh: list[Offer], now: datetime) -> Commit:
-        offers = self._unrepeated(fresh)
+    def _ingest(self, source: Source, fresh: list[Offer], standard: Standard) -> Commit:
+        settled = [offer.settled(standard) for offer in self._unrepeated(fresh)]
         last = self._rows.transaction_version(_COMMIT)
         number = 0 if last is None else last + 1
-        rows = self._stored(source, offers, number, now)
+        rows = self._stored(source, settled, number, standard.now)
         commit = Commit(
             number=number,
             app_id=source.app_id,
@@ -169,61 +165,35 @@ class DatasetTable:
             last_offset=fresh[-1].offset,
             schema_id=self._schema_id,
             accepted=rows.num_rows,
-            quarantined=sum(len(offer.content.refused) for offer in offers),
+            quarantined=sum(len(message.content.refused) for message in settled),
             digest=content_digest(rows),
             **_bounds(rows),
-            ingested_us=_micros(now),
-            batches=[_outcome(offer) for offer in offers],
-            repeated=len(fresh) - len(offers),
+            ingested_us=_micros(standard.now),
+            batches=[_batch(message) for message in settled],
+            repeated=len(fresh) - len(settled),
+            rules=standard.rules,
         )
-        self._quarantine(source, offers, fresh[-1].offset, now)
+        self._quarantine.keep(source.app_id, source.partition, settled, standard, commit.last_offset)
         # "commit" moves together with the offset: writers of two partitions cannot take the same number
-        _append(self._rows, rows, commit.to_metadata(), {source.app_id: commit.last_offset, _COMMIT: number})
+        log.append(self._rows, rows, commit.to_metadata(), {source.app_id: commit.last_offset, _COMMIT: number})
         self._remember([commit])
         return commit
 
-    def _stored(self, source: Source, offers: list[Offer], number: int, now: datetime) -> pa.Table:
+    def _stored(self, source: Source, settled: list[Settled], number: int, now: datetime) -> pa.Table:
         schema = table_schema(self.schema, protected=self._protected)
-        parts = [schema.empty_table(), *(_placed(offer, source.partition, number, now, schema) for offer in offers)]
+        parts = [
+            schema.empty_table(),
+            *(_placed(message, source.partition, number, now, schema) for message in settled),
+        ]
         return pa.concat_tables(parts).combine_chunks()
 
-    def _quarantine(self, source: Source, offers: list[Offer], last_offset: int, now: datetime) -> None:
-        position = self._refused.transaction_version(source.app_id)
-        entries = [
-            {
-                "_part": source.partition,
-                "_off": offer.offset,
-                "_row": refused.row,
-                "_ingest_time": now,
-                "batch_id": offer.batch_id,
-                "schema_id": self._schema_id,
-                "code": str(refused.faults[0].code),
-                "reason": "\n".join(map(str, refused.faults)),
-                "raw": refused.raw,
-                **({"_subject": refused.subject} if self._protected else {}),
-            }
-            for offer in offers
-            if position is None or offer.offset > position
-            for refused in offer.content.refused
-        ]
-        if entries:
-            _append(
-                self._refused, pa.Table.from_pylist(entries, self._quarantine_schema), {}, {source.app_id: last_offset}
-            )
 
-
-def _append(table: DeltaTable, rows: pa.Table, metadata: dict[str, str], positions: dict[str, int]) -> None:
-    transactions = [Transaction(app_id, version) for app_id, version in positions.items()]
-    properties = CommitProperties(custom_metadata=metadata, app_transactions=transactions)
-    write_deltalake(table, rows, mode="append", commit_properties=properties)
-
-
-def _placed(offer: Offer, partition: int, number: int, now: datetime, schema: pa.Schema) -> pa.Table:
-    rows = offer.content.rows
+def _placed(message: Settled, partition: int, number: int, now: datetime, schema: pa.Schema) -> pa.Table:
+    rows = message.content.rows
     constants = {
         "_commit": number,
         "_part": partition,
-        "_off": offer.offset,
+        "_off": message.offset,
         "_ingest_time": now,
     }
     columns = [
@@ -235,12 +205,12 @@ def _placed(offer: Offer, partition: int, number: int, now: datetime, schema: pa
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _outcome(offer: Offer) -> BatchOutcome:
-    refused = offer.content.refused
+def _batch(message: Settled) -> BatchOutcome:
+    refused = message.content.refused
     return BatchOutcome(
-        batch_id=offer.batch_id,
-        rows=offer.content.offered,
-        accepted=offer.content.rows.num_rows,
+        batch_id=message.batch_id,
+        rows=message.content.offered,
+        accepted=message.content.rows.num_rows,
         quarantined=len(refused),
         codes=dict(Counter(str(record.faults[0].code) for record in refused)),
         examples=[str(fault) for record in refused[:MOST_EXAMPLES] for fault in record.faults[:1]],

@@ -56,6 +56,18 @@ class Connection:
         except grpc.RpcError as error:
             raise self._translated(error, timeout) from error
 
+    def upload(
+        self,
+        method: grpc.StreamUnaryMultiCallable[Request, Response],
+        requests: Iterator[Request],
+        timeout: float = CONTROL_SECONDS,
+    ) -> Response:
+        """Send a stream of requests and return the answer to all; raises HoldtrueError."""
+        try:
+            return method(requests, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._translated(error, timeout) from error
+
     def begin(
         self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, timeout: float
     ) -> Callable[[], Response]:

@@ -25,6 +25,18 @@ from holdtrue_contracts.registry.v1.datasets_pb2 import (
     RecordFormat,
     RecordsOffered,
 )
+from holdtrue_contracts.registry.v1.quarantine_pb2 import (
+    ListQuarantineRequest,
+    ListQuarantineResponse,
+    RejectedRecord,
+)
+from holdtrue_contracts.registry.v1.rules_pb2 import (
+    GetRulesRequest,
+    InferRulesRequest,
+    InferRulesResponse,
+    PutRulesRequest,
+    RuleSet,
+)
 
 from holdtrue.errors import AlreadyExists, InvalidArgument, NotFound
 from holdtrue.paging import pages
@@ -88,9 +100,58 @@ class Datasets:
             lambda page: page.versions,
         )
 
-    def create(self, name: str, schema: DatasetSchema) -> Dataset:
-        """Make a dataset; raises AlreadyExists."""
-        return self._call(self._stub.CreateDataset, CreateDatasetRequest(name=name, schema=schema)).dataset
+    def create(self, name: str, schema: DatasetSchema | None = None, *, rules: str = "") -> Dataset:
+        """Make a dataset of these columns, with rules (YAML); without columns it gets those that the rules name.
+
+        Raises AlreadyExists, InvalidArgument.
+        """
+        request = CreateDatasetRequest(name=name, schema=schema, rules=rules)
+        return self._call(self._stub.CreateDataset, request).dataset
+
+    def infer(self, rows: Rows, *, label: str = "", time: str = "", text: Collection[str] = ()) -> InferRulesResponse:
+        """Propose schema and rules from a sample, for a person to review: see `add` for the arguments.
+
+        A very large sample is thinned out evenly; the answer says how many rows were looked at. Raises InvalidArgument.
+        """
+        from holdtrue.tables import as_table, payloads, thinned  # noqa: PLC0415
+
+        table = thinned(as_table(rows, text))
+        parts = (InferRulesRequest(rows=part, label=label, time=time) for _, part in payloads(table))
+        return self._connection.upload(self._stub.InferRules, parts, PUBLISH_SECONDS)
+
+    def rules(self, dataset: str, number: int = 0) -> RuleSet:
+        """Return the rules in force, or earlier ones by their number; raises NotFound where there are none."""
+        return self._call(self._stub.GetRules, GetRulesRequest(dataset=dataset, number=number)).rule_set
+
+    def put_rules(self, dataset: str, rules: str, *, reason: str, dry_run: bool = False) -> RuleSet:
+        """Put rules (YAML) in force for what is ingested from now on; `dry_run` only checks them.
+
+        Raises NotFound, InvalidArgument with everything that is wrong with the rules.
+        """
+        request = PutRulesRequest(dataset=dataset, rules=rules, reason=reason, dry_run=dry_run)
+        return self._call(self._stub.PutRules, request).rule_set
+
+    def rejects(
+        self, dataset: str, *, batch: str = "", code: str = "", with_bytes: bool = False
+    ) -> Iterator[RejectedRecord]:
+        """Yield the refused records, newest first, each with all its faults; raises NotFound.
+
+        Only those of a `batch`, or whose first fault is of a kind, for example `WRONG_TYPE`; `raw` has the original
+        bytes where they are wanted.
+        """
+        return pages(
+            lambda token: self.rejects_page(dataset, batch, code, with_bytes=with_bytes, token=token),
+            lambda page: page.records,
+        )
+
+    def rejects_page(  # noqa: PLR0913  what there is to choose
+        self, dataset: str, batch: str = "", code: str = "", *, with_bytes: bool = False, size: int = 0, token: str = ""
+    ) -> ListQuarantineResponse:
+        """Return one page of `rejects`, with the number of all by the kind of their first fault."""
+        request = ListQuarantineRequest(
+            dataset=dataset, batch_id=batch, code=code, with_bytes=with_bytes, page_size=size, page_token=token
+        )
+        return self._call(self._stub.ListQuarantine, request)
 
     def add(  # noqa: PLR0913  what there is to say about rows
         self,
@@ -100,20 +161,23 @@ class Datasets:
         label: str = "",
         time: str = "",
         text: Collection[str] = (),
+        rules: str = "",
         progress: Progress = silent,
     ) -> Added:
         """Offer rows to a dataset and wait for the version that holds them; the same rows give the same version.
 
-        `rows` are an Arrow table, a list of dicts or the path of a CSV file. A dataset that is new gets the columns of
-        the rows; `label` names the one to predict, `time` the one with the time of the event, `text` those of a file
-        that are to be left as written. Raises InvalidArgument.
+        `rows` are an Arrow table, a list of dicts or the path of a file (CSV, JSON lines, Parquet). A dataset that is
+        new gets the columns of the rows; `label` names the one to predict, `time` the one with the time of the event,
+        `text` those of a CSV file that are to be left as written. `rules` (YAML) are for a new dataset, which gets
+        label and time from there if they are not given. Raises InvalidArgument.
         """
         from holdtrue.tables import as_table, conform  # noqa: PLC0415  Arrow only where tables are read
 
         existing = self._existing(name)
         texts = {c.name for c in existing.schema.columns if c.dtype == "string"} if existing else set[str]()
         table = as_table(rows, {*text, *texts})
-        dataset = existing or self._create(name, table, label, time)
+        _refuse_late_rules(existing, rules)
+        dataset = existing or self._create(name, table, label, time, rules)
         _refuse_other_roles(dataset, label, time)
         batches = self._send(dataset, conform(table, dataset.schema, name), progress)
         progress("waiting for the version")
@@ -126,16 +190,18 @@ class Datasets:
         except NotFound:
             return None
 
-    def _create(self, name: str, table: pa.Table, label: str, time: str) -> Dataset:
+    def _create(self, name: str, table: pa.Table, label: str, time: str, rules: str) -> Dataset:
+        from holdtrue.rules import roles  # noqa: PLC0415
         from holdtrue.tables import infer_schema  # noqa: PLC0415
 
+        label, time = roles(rules, label, time)
         if not label:
             names = ", ".join(table.column_names[-3:])
             raise InvalidArgument(
                 f"label: dataset {name} is new, so say which column is its label; the last are {names}"
             )
         try:
-            return self.create(name, infer_schema(table, label, time))
+            return self.create(name, infer_schema(table, label, time), rules=rules)
         except AlreadyExists:  # somebody was quicker
             return self.get(name)
 
@@ -170,6 +236,14 @@ def _batch_id(dataset_id: str, number: int, payload: bytes) -> str:
     return str(
         uuid.UUID(bytes=digest[:6] + bytes([0x80 | digest[6] & 0x0F, digest[7], 0x80 | digest[8] & 0x3F]) + digest[9:])
     )
+
+
+def _refuse_late_rules(dataset: Dataset | None, rules: str) -> None:
+    if dataset is not None and rules:
+        raise InvalidArgument(
+            f"rules: dataset {dataset.name} exists; put them in force by themselves, with a reason",
+            hint=f'holdtrue datasets rules {dataset.name} FILE --reason "…"',
+        )
 
 
 def _refuse_other_roles(dataset: Dataset, label: str, time: str) -> None:

@@ -14,12 +14,15 @@ from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetSchema
 from pyarrow import csv as arrow_csv
 
 from holdtrue.errors import InvalidArgument
+from holdtrue.files import READERS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
 MOST_BATCH_BYTES = 900_000
 """Largest payload of one batch of records."""
+MOST_SAMPLE_BYTES = 128 << 20
+"""Rows from which rules are proposed, at most."""
 _MOST_FILE_BYTES = 2 << 30
 _BLOCK_BYTES = 64 << 20
 _ARROW_ROW = re.compile(r"Row #(\d+): (.*)", re.DOTALL)
@@ -34,27 +37,42 @@ def read_csv(path: Path, text: Collection[str] = ()) -> pa.Table:
     Raises InvalidArgument that names line, column, expected and got.
     """
     try:
-        _refuse_file(path)
         table = arrow_csv.read_csv(
             path,
             arrow_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
             arrow_csv.ParseOptions(newlines_in_values=True),
             arrow_csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string()), strings_can_be_null=True),
         )
-    except OSError as error:
-        raise InvalidArgument(f"{path}: {error.strerror or error}; give the path of a CSV file") from error
     except pa.ArrowInvalid as error:
         raise InvalidArgument(f"{path}: {_located(path, str(error))}") from error
     _refuse_names(str(path), table)
+    for name in table.column_names:
+        if name not in text and pa.types.is_string(table.schema.field(name).type):
+            _refuse_stray_text(path, name, table.column(name))
+    return table
+
+
+def read_file(path: Path, text: Collection[str] = ()) -> pa.Table:
+    """Return the rows of a file by the end of its name: JSON lines, Parquet, otherwise CSV.
+
+    Raises InvalidArgument that names the place, expected and got.
+    """
+    try:
+        _refuse_file(path)
+        reader = READERS.get(path.suffix.lower())
+        table = reader(path) if reader else read_csv(path, text)
+    except OSError as error:
+        raise InvalidArgument(f"{path}: {error.strerror or error}; give the path of a CSV file") from error
+    _refuse_names(str(path), table)
     if not table.num_rows:
-        raise InvalidArgument(f"{path}: expected rows after the header, got none")
-    return _checked(path, table, text)
+        raise InvalidArgument(f"{path}: expected rows{'' if reader else ' after the header'}, got none")
+    return _checked(path, table)
 
 
 def as_table(rows: Rows, text: Collection[str] = ()) -> pa.Table:
-    """Return rows as a table: an Arrow table, a list of dicts, or a CSV file's path. Raises InvalidArgument."""
+    """Return rows as a table: an Arrow table, a list of dicts, or the path of a file. Raises InvalidArgument."""
     if isinstance(rows, str | Path):
-        return read_csv(Path(rows), text)
+        return read_file(Path(rows), text)
     table = rows if isinstance(rows, pa.Table) else _from_dicts(rows)
     if not table.num_rows:
         raise InvalidArgument("rows: expected at least one, got none")
@@ -88,6 +106,12 @@ def conform(table: pa.Table, schema: DatasetSchema, name: str) -> pa.Table:
         told = "; ".join(f"{word} {_some(names)}" for word, names in faults.items() if names)
         raise InvalidArgument(f"the columns do not fit dataset {name}: {told}", reason="WRONG_COLUMNS")
     return table.select(wanted)
+
+
+def thinned(table: pa.Table, most_bytes: int = MOST_SAMPLE_BYTES) -> pa.Table:
+    """Return the table, or every n-th of its rows where it has more bytes."""
+    step = -(-table.nbytes // most_bytes)
+    return table if step <= 1 else table.take(pa.array(range(0, table.num_rows, step), pa.int64()))
 
 
 def payloads(table: pa.Table) -> Iterator[tuple[int, bytes]]:
@@ -161,8 +185,8 @@ def _dtype(field: pa.Field) -> str:
     raise InvalidArgument(f"column {field.name}: expected numbers, text or truth values, got {field.type}")
 
 
-def _checked(path: Path, table: pa.Table, text: Collection[str]) -> pa.Table:
-    """Return the table with times as text; refuse columns that are empty or of numbers but for some values."""
+def _checked(path: Path, table: pa.Table) -> pa.Table:
+    """Return the table with times as text; refuse columns that are empty and numbers that are not finite."""
     for index, field in enumerate(table.schema):
         column = table.column(index)
         if pa.types.is_temporal(field.type):
@@ -173,8 +197,6 @@ def _checked(path: Path, table: pa.Table, text: Collection[str]) -> pa.Table:
             raise InvalidArgument(f"{path}: column {field.name}: expected UTF-8 text, got other bytes")
         elif pa.types.is_floating(field.type):
             _refuse_first(path, field.name, column, pc.is_finite(column), "a finite number")
-        elif pa.types.is_string(field.type) and field.name not in text:
-            _refuse_stray_text(path, field.name, column)
     return table
 
 
@@ -189,9 +211,8 @@ def _refuse_first(path: Path, name: str, column: pa.ChunkedArray, fits: pa.Chunk
     """Raise for the first value that does not fit; missing values do."""
     row = pc.index(fits, pa.scalar(False)).as_py()
     if row >= 0:
-        raise InvalidArgument(
-            f"{path}, line {_line(path, row)}, column {name}: expected {expected}, got {column[row].as_py()!r}"
-        )
+        place = f"row {row + 1}" if path.suffix.lower() in READERS else f"line {_line(path, row)}"
+        raise InvalidArgument(f"{path}, {place}, column {name}: expected {expected}, got {column[row].as_py()!r}")
 
 
 def _located(path: Path, message: str) -> str:

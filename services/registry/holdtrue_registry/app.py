@@ -14,6 +14,7 @@ from holdtrue_events.kafka import Kafka
 from holdtrue_events.outbox import Outbox
 from holdtrue_events.react import React
 from holdtrue_events.relay import Relay
+from holdtrue_lake.ingest import Ingester
 from holdtrue_storage.blobs import DirectoryBlobs
 from holdtrue_storage.database import Database
 from holdtrue_storage.migrations import Migrations
@@ -22,6 +23,7 @@ from holdtrue_registry.commands import Progress
 from holdtrue_registry.handlers import handlers
 from holdtrue_registry.http import http_app
 from holdtrue_registry.rpc import datasets, models
+from holdtrue_registry.rpc.methods import Workplace
 from holdtrue_registry.workers.closing import VersionClock
 from holdtrue_registry.workers.engine import Engine
 from holdtrue_registry.workers.ingestion import Ingestion
@@ -44,8 +46,8 @@ async def build(settings: RegistrySettings) -> Sequence[Part]:
     kafka = Kafka.of(settings)
     blobs = DirectoryBlobs(settings.blobs)
     progress = Progress()
-    engine = Engine(outbox, settings.lake, blobs, clock, progress, settings.version_seconds)
-    dataset_servicer = datasets.DatasetServicer(outbox, progress, settings)
+    engine = Engine(outbox, Ingester(settings.lake, blobs, clock), clock, progress, settings.version_seconds)
+    dataset_servicer = datasets.DatasetServicer(Workplace(outbox, settings.lake, blobs, progress), settings)
     model_servicer = models.ModelServicer(outbox)
     servicers = [
         Servicer(add_DatasetServiceServicer_to_server, dataset_servicer, datasets.SERVICE),

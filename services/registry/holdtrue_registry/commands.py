@@ -16,6 +16,7 @@ from holdtrue_contracts.registry.v1.models_pb2 import (
 )
 from holdtrue_events.react import Rejected
 from holdtrue_lake.digest import version_digest
+from holdtrue_lake.rules import rules_bytes
 
 from holdtrue_registry.domain.evidence import evidence
 from holdtrue_registry.domain.gate import State, judge
@@ -23,6 +24,7 @@ from holdtrue_registry.domain.lineage import run_edges
 from holdtrue_registry.store.datasets import DatasetStore
 from holdtrue_registry.store.lineage import LineageStore
 from holdtrue_registry.store.models import ModelStore
+from holdtrue_registry.store.rules import RuleStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
     from holdtrue_contracts.trainer.v1.runs_pb2 import RunSucceeded
     from holdtrue_events.outbox import Transaction
     from holdtrue_lake.commits import Commit
+    from holdtrue_lake.rules import Rules
     from holdtrue_storage.blobs import Blobs
 
     from holdtrue_registry.domain.datasets import Dataset
     from holdtrue_registry.domain.gate import Verdict
+    from holdtrue_registry.store.rules import RuleSet
 
 
 class Progress:
@@ -75,6 +79,21 @@ def _tell_quarantined(tx: Transaction, dataset_id: str, commit: Commit) -> None:
                     dataset_id=dataset_id, batch_id=batch.batch_id, rows=batch.quarantined, codes=batch.codes
                 )
             )
+
+
+async def put_rules(  # noqa: PLR0913, PLR0917  what there is to say about rules
+    tx: Transaction, blobs: Blobs, dataset: Dataset, rules: Rules, text: str, reason: str
+) -> RuleSet:
+    """Put rules in force for what is ingested from now on; those in force already change nothing.
+
+    Their canonical form becomes a blob first, so that whoever ingests finds it by its digest.
+    """
+    digest = await asyncio.to_thread(blobs.put, rules_bytes(rules))
+    await DatasetStore(tx).lock(dataset.id)
+    newest = await RuleStore(tx).newest(dataset.id)
+    if newest and newest.digest == digest:
+        return newest
+    return await RuleStore(tx).add(dataset.id, digest, text, reason)
 
 
 async def close_version(tx: Transaction, dataset: Dataset) -> DatasetVersionPublished:

@@ -11,7 +11,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from holdtrue_core.lifecycle import App, run
-from holdtrue_lake import table
+from holdtrue_lake import log
 from holdtrue_registry.app import build
 from holdtrue_registry.settings import RegistrySettings
 from holdtrue_registry.workers.engine import Engine
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PLACES: dict[str, tuple[Any, str]] = {
-    "append": (table, "_append"),  # of refused records and of rows
+    "append": (log, "append"),  # of refused records and of rows
     "record": (Engine, "_record"),  # after the table, before PostgreSQL
     "finish": (Engine, "_finish"),  # before dead letters and resume hint
 }

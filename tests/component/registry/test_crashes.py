@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from holdtrue_contracts.catalogue import key as partition_key
 from holdtrue_contracts.dead_letter import DeadLetter
 from holdtrue_contracts.registry.v1.dataset_service_pb2 import GetDatasetRequest
 from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished, RecordsQuarantined
@@ -48,7 +49,8 @@ async def test_a_kill_at_the_worst_place_heals(
     process.start(crash=f"{place}:1")
     for number in range(3):
         await own_broker.send_event(batch(dataset, number))
-    await own_broker.send("data.v1", b"poison", b"x", [])
+    key = partition_key("default", dataset.dataset_id)  # of one partition, so that the rows come first
+    await own_broker.send("data.v1", key, b"x", [])
     async with asyncio.timeout(60):
         assert await asyncio.to_thread(process.running.wait) == -signal.SIGKILL
     had = DatasetTable(registry.lake, dataset.dataset_id, schema()).commits(-1)

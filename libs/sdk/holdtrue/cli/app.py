@@ -25,9 +25,17 @@ COMMANDS: Commands = {
     "datasets": (
         "Datasets and their versions",
         {
-            "add": (f"{_HERE}.datasets:add", "Add the rows of a CSV file"),
+            "add": (f"{_HERE}.datasets:add", "Add the rows of a file"),
             "list": (f"{_HERE}.datasets:list_", "List the datasets"),
             "show": (f"{_HERE}.datasets:show", "Show a dataset's versions, or one of them"),
+            "rules": (f"{_HERE}.rules:rules", "Show the rules in force, or put others in force"),
+        },
+    ),
+    "data": (
+        "What data is like, and what was refused",
+        {
+            "infer": (f"{_HERE}.data:infer", "Propose schema and rules from a sample"),
+            "rejects": (f"{_HERE}.data:rejects", "Show the records that were refused, and why"),
         },
     ),
     "train": (f"{_HERE}.train:train", "Train a model on a dataset, through its gate"),

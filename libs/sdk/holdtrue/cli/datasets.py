@@ -13,6 +13,7 @@ from holdtrue.cli.messages import moment, plain, time_text
 from holdtrue.cli.output import Output, details, suggest
 from holdtrue.cli.output import show as show_rows
 from holdtrue.cli.progress import progress
+from holdtrue.cli.rules import read_rules
 from holdtrue.client import connect
 
 if TYPE_CHECKING:
@@ -37,25 +38,29 @@ def add(
     label: str = "",
     time: str = "",
     text: Annotated[list[str] | None, Parameter(negative=())] = None,
+    rules: Path | None = None,
     output: Output = "table",
 ) -> None:
-    """Add the rows of a CSV file to a dataset and publish the version that holds them.
+    """Add the rows of a file to a dataset and publish the version that holds them.
 
     A dataset that does not exist yet gets the file's columns. The same file again gives the same version.
 
     Examples:
         holdtrue datasets add tumours tumours.csv --label malignant
         holdtrue datasets add payments jan.csv --label fraud --time booked_at
+        holdtrue datasets add payments jan.parquet --rules rules.yaml
 
     Args:
         dataset: Name of the dataset.
-        file: CSV file with a header, UTF-8.
+        file: CSV file with a header, JSON lines (.jsonl, .ndjson, .json) or Parquet (.parquet).
         label: Column that models learn to predict; needed for a new dataset.
         time: Column with the time of the event, Unix seconds or ISO 8601.
         text: Column to take as text though its values look like numbers; may be given several times.
+        rules: Rules file of a new dataset: what its records must be like besides their types.
     """
+    content = read_rules(rules) if rules else ""
     with connect() as client, progress(dataset) as say:
-        added = client.datasets.add(dataset, file, label=label, time=time, text=text or (), progress=say)
+        added = client.datasets.add(dataset, file, label=label, time=time, text=text or (), rules=content, progress=say)
     _warn(added)
     row = _version(added.version) | {"quarantined": sum(added.quarantined.values())}
     details(row if output != "table" else row | _kinds(added.version.schema.columns), _ADDED, output)
@@ -124,3 +129,4 @@ def _warn(added: Added) -> None:
     if refused:
         sys.stderr.write(f"! {refused} of {added.offered} rows were refused and are in quarantine\n")
         sys.stderr.writelines(f"  {example}\n" for example in added.examples[:5])
+        sys.stderr.write(f"→ see all: holdtrue data rejects {added.version.name}\n")

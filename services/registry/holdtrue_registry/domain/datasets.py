@@ -35,6 +35,7 @@ class Dataset:
     published_rows: int
     open_since: datetime | None
     created_at: datetime
+    rules_digest: str = ""
 
     @property
     def open_rows(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from holdtrue_contracts.registry.v1 import dataset_service_pb2 as pb
@@ -15,28 +16,29 @@ from holdtrue_core.errors import (
     FailedPrecondition,
     FieldViolation,
     InvalidArgument,
-    NotFound,
 )
 from holdtrue_core.ids import uuid7
 from holdtrue_core.rpc import actor_of, timestamp
 from holdtrue_lake.schema import schema_id, schema_problems
 
-from holdtrue_registry.commands import close_version
+from holdtrue_registry.commands import close_version, put_rules
 from holdtrue_registry.domain.names import name_problem
+from holdtrue_registry.rpc.methods import find, version_of
 from holdtrue_registry.rpc.paging import last_of, number_of, page_size, token
+from holdtrue_registry.rpc.quarantine import QuarantineMethods
+from holdtrue_registry.rpc.rules import RuleMethods
+from holdtrue_registry.rules import checked, schema_of
 from holdtrue_registry.store.datasets import DatasetStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holdtrue_contracts.actor import Actor
-    from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished
+    from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetSchema
     from holdtrue_core.rpc import ServicerContext
-    from holdtrue_events.outbox import Outbox
-    from holdtrue_storage.database import Transaction
 
-    from holdtrue_registry.commands import Progress
     from holdtrue_registry.domain.datasets import Batch, Dataset
+    from holdtrue_registry.rpc.methods import Workplace
     from holdtrue_registry.settings import RegistrySettings
 
 SERVICE = pb.DESCRIPTOR.services_by_name["DatasetService"].full_name
@@ -46,13 +48,12 @@ _LOOK_SECONDS = 1.0
 _ANSWER_SECONDS = 0.5
 
 
-class DatasetServicer(DatasetServiceServicer):
+class DatasetServicer(RuleMethods, QuarantineMethods, DatasetServiceServicer):
     """Datasets and their versions."""
 
-    def __init__(self, outbox: Outbox, progress: Progress, settings: RegistrySettings) -> None:
-        """Work on the outbox's database; `progress` tells when to look again for batches."""
-        self._outbox = outbox
-        self._progress = progress
+    def __init__(self, place: Workplace, settings: RegistrySettings) -> None:
+        """Work there."""
+        super().__init__(place)
         self._version_rows = settings.version_rows
         self._publish_seconds = settings.publish_seconds
 
@@ -60,19 +61,24 @@ class DatasetServicer(DatasetServiceServicer):
         self, request: pb.CreateDatasetRequest, context: ServicerContext
     ) -> pb.CreateDatasetResponse:
         """Create a dataset."""
-        _check_new(request)
-        digest = schema_id(request.schema)
+        from_rules = request.rules and not request.HasField("schema")
+        schema = schema_of(request.rules) if from_rules else request.schema
+        _check_new(request, schema)
+        rules = checked(request.name, schema, request.rules) if request.rules else None
         rows = request.version_rows or self._version_rows
         async with self._outbox.transaction(actor_of(context)) as tx:
-            created = await DatasetStore(tx).create(uuid7(), request.name, digest, request.schema, rows)
-        if created is None:
-            raise AlreadyExists(f"a dataset called {request.name!r} exists; use it or choose another name")
+            created = await DatasetStore(tx).create(uuid7(), request.name, schema_id(schema), schema, rows)
+            if created is None:
+                raise AlreadyExists(f"a dataset called {request.name!r} exists; use it or choose another name")
+            if rules:
+                put = await put_rules(tx, self._blobs, created, rules, request.rules, "the dataset is new")
+                created = replace(created, rules_digest=put.digest)
         return pb.CreateDatasetResponse(dataset=_view(created))
 
     async def GetDataset(self, request: pb.GetDatasetRequest, context: ServicerContext) -> pb.GetDatasetResponse:
         """Return a dataset by name or id."""
         async with self._outbox.transaction(actor_of(context)) as tx:
-            return pb.GetDatasetResponse(dataset=_view(await _find(tx, request.dataset)))
+            return pb.GetDatasetResponse(dataset=_view(await find(tx, request.dataset)))
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: ServicerContext) -> pb.ListDatasetsResponse:
         """List datasets by name."""
@@ -87,8 +93,8 @@ class DatasetServicer(DatasetServiceServicer):
     ) -> pb.GetDatasetVersionResponse:
         """Return a version; number 0 is the newest."""
         async with self._outbox.transaction(actor_of(context)) as tx:
-            dataset = await _find(tx, request.dataset)
-            return pb.GetDatasetVersionResponse(version=await _version(tx, dataset, request.version))
+            dataset = await find(tx, request.dataset)
+            return pb.GetDatasetVersionResponse(version=await version_of(tx, dataset, request.version))
 
     async def ListDatasetVersions(
         self, request: pb.ListDatasetVersionsRequest, context: ServicerContext
@@ -96,7 +102,7 @@ class DatasetServicer(DatasetServiceServicer):
         """List versions, newest first."""
         size = page_size(request.page_size)
         async with self._outbox.transaction(actor_of(context)) as tx:
-            dataset = await _find(tx, request.dataset)
+            dataset = await find(tx, request.dataset)
             found = await DatasetStore(tx).versions(dataset.id, number_of(request.page_token), size)
         more = token(str(found[-1].version)) if len(found) == size else ""
         return pb.ListDatasetVersionsResponse(versions=found, next_page_token=more)
@@ -109,13 +115,13 @@ class DatasetServicer(DatasetServiceServicer):
         if len(request.batch_ids) > MOST_BATCHES:
             raise InvalidArgument.of("batch_ids", f"expected at most {MOST_BATCHES}, got {len(request.batch_ids)}")
         async with self._outbox.transaction(actor) as tx:
-            dataset = await _find(tx, request.dataset)
+            dataset = await find(tx, request.dataset)
         batches = await self._ingested(actor, dataset, set(request.batch_ids), self._patience(context))
         async with self._outbox.transaction(actor) as tx:
             locked = await DatasetStore(tx).lock(dataset.id)
             if locked is None or not locked.accepted:
                 raise _nothing_to_publish(dataset, batches)
-            version = await (close_version(tx, locked) if locked.open_rows else _version(tx, locked, 0))
+            version = await (close_version(tx, locked) if locked.open_rows else version_of(tx, locked, 0))
         return pb.PublishVersionResponse(
             version=version,
             quarantined=_codes(batches),
@@ -146,8 +152,8 @@ class DatasetServicer(DatasetServiceServicer):
             await self._progress.wait(min(_LOOK_SECONDS, remaining))
 
 
-def _check_new(request: pb.CreateDatasetRequest) -> None:
-    problems = list(schema_problems(request.schema))
+def _check_new(request: pb.CreateDatasetRequest, schema: DatasetSchema) -> None:
+    problems = list(schema_problems(schema))
     if name := name_problem(request.name):
         problems.insert(0, ("name", name))
     if request.version_rows < 0:
@@ -170,21 +176,6 @@ def _codes(batches: Sequence[Batch]) -> Counter[str]:
     return total
 
 
-async def _find(tx: Transaction, name_or_id: str) -> Dataset:
-    dataset = await DatasetStore(tx).find(name_or_id)
-    if dataset is None:
-        raise NotFound(f"there is no dataset {name_or_id[:200]!r}", hint="holdtrue datasets list")
-    return dataset
-
-
-async def _version(tx: Transaction, dataset: Dataset, number: int) -> DatasetVersionPublished:
-    version = await DatasetStore(tx).version(dataset.id, number or dataset.latest_version)
-    if version is None:
-        known = f"its newest is {dataset.latest_version}" if dataset.latest_version else "it has none yet"
-        raise NotFound(f"dataset {dataset.name!r} has no version {number or 1}; {known}")
-    return version
-
-
 def _view(dataset: Dataset) -> pb.Dataset:
     return pb.Dataset(
         dataset_id=dataset.id,
@@ -196,4 +187,5 @@ def _view(dataset: Dataset) -> pb.Dataset:
         quarantined=dataset.quarantined,
         created_at=timestamp(dataset.created_at),
         version_rows=dataset.version_rows,
+        rules_digest=dataset.rules_digest,
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 
 from holdtrue_core.errors import InvalidArgument
 
 DEFAULT_SIZE = 100
 MOST = 500
 _LARGEST = 2**63 - 1
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
 
 
 def page_size(asked: int) -> int:
@@ -40,6 +42,14 @@ def number_of(page_token: str) -> int:
     if not (last.isascii() and last.isdigit() and len(last) <= len(str(_LARGEST)) and int(last) <= _LARGEST):
         raise _bad(page_token)
     return int(last)
+
+
+def numbers_of(page_token: str, count: int) -> tuple[int, ...]:
+    """Return the numbers that a token names, divided by slashes; raises InvalidArgument."""
+    texts = last_of(page_token).split("/")
+    if len(texts) != count or not all(_NUMBER.fullmatch(text) and abs(int(text)) <= _LARGEST for text in texts):
+        raise _bad(page_token)
+    return tuple(map(int, texts))
 
 
 def _bad(page_token: str) -> InvalidArgument:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from holdtrue_storage.database import Transaction
 
 _COLUMNS = """id, name, schema_id, schema, version_rows, last_commit, accepted, quarantined, from_us, to_us,
-    latest_version, published_rows, open_since, created_at"""
+    latest_version, published_rows, open_since, created_at, rules_digest"""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -114,8 +114,8 @@ class DatasetStore:
     async def _insert_commit(self, dataset_id: str, commit: Commit) -> None:
         await self._tx.execute(
             """INSERT INTO dataset_commit (tenant, dataset_id, number, app_id, first_offset, last_offset, accepted,
-                quarantined, repeated, digest, ingested_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)""",
+                quarantined, repeated, digest, ingested_at, from_us, to_us, rules_digest)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)""",
             self._tenant,
             dataset_id,
             commit.number,
@@ -127,6 +127,9 @@ class DatasetStore:
             commit.repeated,
             commit.digest,
             _time(commit.ingested_us),
+            commit.from_us,
+            commit.to_us,
+            commit.rules,
         )
 
     async def _insert_batches(self, dataset_id: str, commit: Commit) -> None:

@@ -35,6 +35,7 @@ class Dataset(_message.Message):
     QUARANTINED_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     VERSION_ROWS_FIELD_NUMBER: _builtins.int
+    RULES_DIGEST_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """Id."""
     name: _builtins.str
@@ -49,6 +50,8 @@ class Dataset(_message.Message):
     """Rows refused so far."""
     version_rows: _builtins.int
     """Rows after which a version closes by itself."""
+    rules_digest: _builtins.str
+    """Digest of the rules in force; empty: none."""
     @_builtins.property
     def schema(self) -> _datasets_pb2.DatasetSchema:
         """The current schema."""
@@ -69,10 +72,11 @@ class Dataset(_message.Message):
         quarantined: _builtins.int = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         version_rows: _builtins.int = ...,
+        rules_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "created_at", b"created_at", "dataset_id", b"dataset_id", "latest_version", b"latest_version", "name", b"name", "quarantined", b"quarantined", "schema", b"schema", "schema_id", b"schema_id", "version_rows", b"version_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "created_at", b"created_at", "dataset_id", b"dataset_id", "latest_version", b"latest_version", "name", b"name", "quarantined", b"quarantined", "rules_digest", b"rules_digest", "schema", b"schema", "schema_id", b"schema_id", "version_rows", b"version_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -87,13 +91,16 @@ class CreateDatasetRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SCHEMA_FIELD_NUMBER: _builtins.int
     VERSION_ROWS_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name: letters, digits, dot, dash, underscore; at most 128."""
     version_rows: _builtins.int
     """Rows after which a version closes by itself; 0: the service's default."""
+    rules: _builtins.str
+    """Rules file, YAML; empty: the schema alone."""
     @_builtins.property
     def schema(self) -> _datasets_pb2.DatasetSchema:
-        """Columns, label, time."""
+        """Columns, label, time; not set: as the rules say, which then give the type of every column."""
 
     def __init__(
         self,
@@ -101,10 +108,11 @@ class CreateDatasetRequest(_message.Message):
         name: _builtins.str = ...,
         schema: _datasets_pb2.DatasetSchema | None = ...,
         version_rows: _builtins.int = ...,
+        rules: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "schema", b"schema", "version_rows", b"version_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "rules", b"rules", "schema", b"schema", "version_rows", b"version_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,8 @@ import grpc
 import warnings
 
 from holdtrue_contracts.registry.v1 import dataset_service_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2
+from holdtrue_contracts.registry.v1 import quarantine_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2
+from holdtrue_contracts.registry.v1 import rules_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -65,6 +67,26 @@ class DatasetServiceStub:
                 request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2.PublishVersionRequest.SerializeToString,
                 response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2.PublishVersionResponse.FromString,
                 _registered_method=True)
+        self.PutRules = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/PutRules',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.PutRulesRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.PutRulesResponse.FromString,
+                _registered_method=True)
+        self.GetRules = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/GetRules',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.GetRulesRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.GetRulesResponse.FromString,
+                _registered_method=True)
+        self.InferRules = channel.stream_unary(
+                '/holdtrue.registry.v1.DatasetService/InferRules',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.InferRulesRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.InferRulesResponse.FromString,
+                _registered_method=True)
+        self.ListQuarantine = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/ListQuarantine',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineResponse.FromString,
+                _registered_method=True)
 
 
 class DatasetServiceServicer:
@@ -113,6 +135,34 @@ class DatasetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutRules(self, request, context):
+        """Put rules in force.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRules(self, request, context):
+        """Rules in force, or earlier ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InferRules(self, request_iterator, context):
+        """Propose schema and rules from a sample, sent in parts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuarantine(self, request, context):
+        """Refused records, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DatasetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +195,26 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     servicer.PublishVersion,
                     request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2.PublishVersionRequest.FromString,
                     response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2.PublishVersionResponse.SerializeToString,
+            ),
+            'PutRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutRules,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.PutRulesRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.PutRulesResponse.SerializeToString,
+            ),
+            'GetRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRules,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.GetRulesRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.GetRulesResponse.SerializeToString,
+            ),
+            'InferRules': grpc.stream_unary_rpc_method_handler(
+                    servicer.InferRules,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.InferRulesRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.InferRulesResponse.SerializeToString,
+            ),
+            'ListQuarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuarantine,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +380,114 @@ class DatasetService:
             '/holdtrue.registry.v1.DatasetService/PublishVersion',
             holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2.PublishVersionRequest.SerializeToString,
             holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2.PublishVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/PutRules',
+            holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.PutRulesRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.PutRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/GetRules',
+            holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.GetRulesRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.GetRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InferRules(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/holdtrue.registry.v1.DatasetService/InferRules',
+            holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.InferRulesRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.InferRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/ListQuarantine',
+            holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,8 @@ What people and programs ask about data."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from holdtrue_contracts.registry.v1 import dataset_service_pb2 as _dataset_service_pb2
+from holdtrue_contracts.registry.v1 import quarantine_pb2 as _quarantine_pb2
+from holdtrue_contracts.registry.v1 import rules_pb2 as _rules_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -45,6 +47,14 @@ class DatasetServiceStub:
     """Versions, newest first."""
     PublishVersion: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.PublishVersionRequest, _dataset_service_pb2.PublishVersionResponse]
     """Close a version now."""
+    PutRules: _grpc.UnaryUnaryMultiCallable[_rules_pb2.PutRulesRequest, _rules_pb2.PutRulesResponse]
+    """Put rules in force."""
+    GetRules: _grpc.UnaryUnaryMultiCallable[_rules_pb2.GetRulesRequest, _rules_pb2.GetRulesResponse]
+    """Rules in force, or earlier ones."""
+    InferRules: _grpc.StreamUnaryMultiCallable[_rules_pb2.InferRulesRequest, _rules_pb2.InferRulesResponse]
+    """Propose schema and rules from a sample, sent in parts."""
+    ListQuarantine: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.ListQuarantineRequest, _quarantine_pb2.ListQuarantineResponse]
+    """Refused records, newest first."""
 
 @_typing.type_check_only
 class DatasetServiceAsyncStub(DatasetServiceStub):
@@ -63,6 +73,14 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Versions, newest first."""
     PublishVersion: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.PublishVersionRequest, _dataset_service_pb2.PublishVersionResponse]  # type: ignore[assignment]
     """Close a version now."""
+    PutRules: _aio.UnaryUnaryMultiCallable[_rules_pb2.PutRulesRequest, _rules_pb2.PutRulesResponse]  # type: ignore[assignment]
+    """Put rules in force."""
+    GetRules: _aio.UnaryUnaryMultiCallable[_rules_pb2.GetRulesRequest, _rules_pb2.GetRulesResponse]  # type: ignore[assignment]
+    """Rules in force, or earlier ones."""
+    InferRules: _aio.StreamUnaryMultiCallable[_rules_pb2.InferRulesRequest, _rules_pb2.InferRulesResponse]  # type: ignore[assignment]
+    """Propose schema and rules from a sample, sent in parts."""
+    ListQuarantine: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.ListQuarantineRequest, _quarantine_pb2.ListQuarantineResponse]  # type: ignore[assignment]
+    """Refused records, newest first."""
 
 class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Datasets and their versions."""
@@ -114,5 +132,37 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_service_pb2.PublishVersionResponse, _abc.Awaitable[_dataset_service_pb2.PublishVersionResponse]]:
         """Close a version now."""
+
+    @_abc_1.abstractmethod
+    def PutRules(
+        self,
+        request: _rules_pb2.PutRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rules_pb2.PutRulesResponse, _abc.Awaitable[_rules_pb2.PutRulesResponse]]:
+        """Put rules in force."""
+
+    @_abc_1.abstractmethod
+    def GetRules(
+        self,
+        request: _rules_pb2.GetRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rules_pb2.GetRulesResponse, _abc.Awaitable[_rules_pb2.GetRulesResponse]]:
+        """Rules in force, or earlier ones."""
+
+    @_abc_1.abstractmethod
+    def InferRules(
+        self,
+        request_iterator: _MaybeAsyncIterator[_rules_pb2.InferRulesRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_rules_pb2.InferRulesResponse, _abc.Awaitable[_rules_pb2.InferRulesResponse]]:
+        """Propose schema and rules from a sample, sent in parts."""
+
+    @_abc_1.abstractmethod
+    def ListQuarantine(
+        self,
+        request: _quarantine_pb2.ListQuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quarantine_pb2.ListQuarantineResponse, _abc.Awaitable[_quarantine_pb2.ListQuarantineResponse]]:
+        """Refused records, newest first."""
 
 def add_DatasetServiceServicer_to_server(servicer: DatasetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,59 @@
+"""What all methods about datasets need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from holdtrue_core.errors import NotFound
+
+from holdtrue_registry.store.datasets import DatasetStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished
+    from holdtrue_events.outbox import Outbox
+    from holdtrue_storage.blobs import Blobs
+    from holdtrue_storage.database import Transaction
+
+    from holdtrue_registry.commands import Progress
+    from holdtrue_registry.domain.datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where methods work: the outbox's database, the lake's tables, the blobs; `progress` tells of new batches."""
+
+    outbox: Outbox
+    lake: Path
+    blobs: Blobs
+    progress: Progress
+
+
+class DatasetMethods:
+    """Methods about datasets."""
+
+    def __init__(self, place: Workplace) -> None:
+        """Work there."""
+        self._outbox = place.outbox
+        self._lake = place.lake
+        self._blobs = place.blobs
+        self._progress = place.progress
+
+
+async def find(tx: Transaction, name_or_id: str) -> Dataset:
+    """Return a dataset; raises NotFound."""
+    dataset = await DatasetStore(tx).find(name_or_id)
+    if dataset is None:
+        raise NotFound(f"there is no dataset {name_or_id[:200]!r}", hint="holdtrue datasets list")
+    return dataset
+
+
+async def version_of(tx: Transaction, dataset: Dataset, number: int) -> DatasetVersionPublished:
+    """Return a version, 0 for the newest; raises NotFound."""
+    version = await DatasetStore(tx).version(dataset.id, number or dataset.latest_version)
+    if version is None:
+        known = f"its newest is {dataset.latest_version}" if dataset.latest_version else "it has none yet"
+        raise NotFound(f"dataset {dataset.name!r} has no version {number or 1}; {known}")
+    return version

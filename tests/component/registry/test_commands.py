@@ -1,0 +1,203 @@
+"""`holdtrue datasets` and `holdtrue data` against a real registry."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pytest
+from holdtrue.cli.app import run
+from holdtrue_core.ids import uuid7
+from holdtrue_lake.rules_yaml import load
+from pyarrow import parquet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.component.registry.harness import Registry
+
+
+RULES_PAGE = Path(__file__).parents[3] / "docs" / "rules.md"
+
+
+class Done(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def holdtrue(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[[str], Done]:
+    """Run a command line, in a folder of the test's own."""
+    settings = registry.process.environment
+    address = f"127.0.0.1:{settings['HOLDTRUE_REGISTRY_GRPC_PORT']}"
+    document = {
+        "services": {"registry": {"grpc": address}},
+        "kafka": settings["HOLDTRUE_REGISTRY_KAFKA"],
+        "kafka_prefix": settings["HOLDTRUE_REGISTRY_KAFKA_PREFIX"],
+    }
+    (tmp_path / "endpoints.json").write_text(json.dumps(document))
+    monkeypatch.setenv("HOLDTRUE_HOME", str(tmp_path))
+    monkeypatch.delenv("HOLDTRUE_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def execute(line: str) -> Done:
+        code = run(shlex.split(line))
+        told = capfd.readouterr()
+        return Done(code, str(told.out), str(told.err))
+
+    return execute
+
+
+@pytest.fixture
+def name() -> str:
+    return f"payments-{uuid7()}"
+
+
+def table(rows: int = 200, least: float = 0.0) -> pa.Table:
+    return pa.table(
+        {
+            "amount": pa.array([least + row % 50 for row in range(rows)], pa.float64()),
+            "country": [("DE", "FR")[row % 2] for row in range(rows)],
+            "booked_at": [f"2026-01-01T00:{row % 60:02}:00" for row in range(rows)],
+            "fraud": [row % 2 for row in range(rows)],
+        }
+    )
+
+
+def csv(rows: pa.Table) -> str:
+    lines = [",".join(rows.column_names), *(",".join(map(str, row.values())) for row in rows.to_pylist())]
+    return "\n".join(lines) + "\n"
+
+
+def test_from_a_sample_to_rules_to_refused_records(holdtrue: Callable[[str], Done], tmp_path: Path, name: str) -> None:
+    (tmp_path / "jan.csv").write_text(csv(table()))
+    proposed = holdtrue("data infer jan.csv --label fraud --time booked_at")
+    (tmp_path / "rules.yaml").write_text(proposed.out)
+    assert holdtrue(f"datasets add {name} jan.csv --rules rules.yaml -o json").json["rows"] == 200
+    parquet.write_table(table(3, least=-1.5), tmp_path / "feb.parquet")
+
+    added = holdtrue(f"datasets add {name} feb.parquet")
+
+    assert "proposed from 200 rows" in proposed.err
+    assert load(proposed.out).columns["country"].one_of == ["DE", "FR"]
+    assert added.code == 0
+    assert "! 2 of 3 rows were refused" in added.err
+    assert f"holdtrue data rejects {name}" in added.err
+    shown = holdtrue(f"data rejects {name}")
+    assert "2 records refused: 2 OUT_OF_RANGE" in shown.err
+    assert [line.split()[2:5] for line in shown.out.splitlines()[1:]] == [
+        ["0", "OUT_OF_RANGE", "amount"], ["1", "OUT_OF_RANGE", "amount"],
+    ]  # fmt: skip
+    [first, second] = holdtrue(f"data rejects {name} --bytes -o json").json
+    with pa.ipc.open_stream(base64.b64decode(second["raw_base64"])) as reader:
+        assert reader.read_all().to_pylist() == table(3, least=-1.5).slice(1, 1).to_pylist()
+    assert first["faults"][0] == {
+        "code": "OUT_OF_RANGE", "column": "amount", "expected": "at least 0", "got": "-1.5",
+        "rule": "amount.min",
+    }  # fmt: skip
+    assert holdtrue(f"data rejects {name} --limit 1 -o name").out == f"{first['batch_id']}/0\n"
+    assert holdtrue(f"data rejects {name} --batch {first['batch_id']} --code MISSING").err == "no record was refused\n"
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_files_of_every_form_give_the_same_rules(holdtrue: Callable[[str], Done], tmp_path: Path, form: str) -> None:
+    (tmp_path / "sample.csv").write_text(csv(table()))
+    if form == "parquet":
+        parquet.write_table(table(), tmp_path / "sample.parquet")
+    else:
+        (tmp_path / "sample.jsonl").write_text("\n\n".join(map(json.dumps, table().to_pylist())))
+
+    proposed = holdtrue(f"data infer sample.{form} --label fraud --time booked_at -o json").json
+
+    from_csv = holdtrue("data infer sample.csv --label fraud --time booked_at -o json").json
+    assert load(proposed["rules"]).columns.keys() == load(from_csv["rules"]).columns.keys()
+    assert (proposed["rows"], proposed["schema"]["label"], proposed["schema"]["time"]) == (200, "fraud", "booked_at")
+    if form == "parquet":
+        assert proposed == from_csv
+
+
+def test_rules_are_shown_tried_and_put_in_force(holdtrue: Callable[[str], Done], tmp_path: Path, name: str) -> None:
+    (tmp_path / "jan.csv").write_text(csv(table()))
+    (tmp_path / "good.yaml").write_text("version: 1\ncolumns: {amount: {max: 100}}\n")
+    (tmp_path / "bad.yaml").write_text("version: 1\ncolumns:\n  amuont: {max: 100}\n")
+    holdtrue(f"datasets add {name} jan.csv --label fraud --time booked_at")
+
+    none = holdtrue(f"datasets rules {name}")
+    bad = holdtrue(f"datasets rules {name} bad.yaml --dry-run")
+    unsaid = holdtrue(f"datasets rules {name} good.yaml")
+    trial = holdtrue(f"datasets rules {name} good.yaml --dry-run -o json")
+    put = holdtrue(f"datasets rules {name} good.yaml --reason limits -o json")
+    late = holdtrue(f"datasets add {name} jan.csv --rules good.yaml")
+
+    assert (none.code, bad.code, unsaid.code, late.code) == (3, 6, 2, 6)
+    assert "its schema alone counts" in none.err
+    assert "line 3: columns.amuont: there is no such column" in bad.err
+    assert "--reason" in unsaid.err
+    assert "put them in force by themselves" in late.err
+    assert put.json["digest"] == trial.json["digest"]
+    assert (put.json["number"], put.json["reason"]) == (1, "limits")
+    assert holdtrue(f"datasets rules {name}").out == (tmp_path / "good.yaml").read_text()
+    assert holdtrue(f"datasets rules {name} --number 1 -o name").code == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("a.jsonl", '{"a": 1}\n\n{"a": }\n', "a.jsonl, line 3: expected one JSON object a line"),
+        ("a.jsonl", '{"a": 1}\n{"a": "x"}\n', "a.jsonl, line 2: expected one JSON object a line, with values of one"),
+        ("a.parquet", "junk", "a.parquet: expected a Parquet file"),
+        ("a.csv", "a\n", "a.csv: expected rows after the header, got none"),
+        ("a.jsonl", '{"a": [1]}\n', "column 'a' is list"),
+        ("none.parquet", None, "none.parquet: No such file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_explained(
+    holdtrue: Callable[[str], Done], tmp_path: Path, file: str, content: str | None, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / file).write_text(content)
+
+    done = holdtrue(f"data infer {file}")
+
+    assert done.code == 6
+    assert says in done.err
+    assert done.out == ""
+
+
+def test_refused_records_of_an_unknown_dataset(holdtrue: Callable[[str], Done]) -> None:
+    done = holdtrue("data rejects nothing -o json")
+
+    assert done.code == 3
+    assert json.loads(done.err)["next"] == "holdtrue datasets list"
+
+
+def test_what_the_docs_say_about_rules_runs(holdtrue: Callable[[str], Done], tmp_path: Path, name: str) -> None:
+    (tmp_path / "january.csv").write_text(csv(table()))
+    (tmp_path / "february.jsonl").write_text("\n".join(map(json.dumps, table(10, least=-1.0).to_pylist())))
+    blocks = re.findall(r"^```sh\n(.*?)^```", RULES_PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line]
+
+    for line in lines:
+        command, _, target = line.removeprefix("./holdtrue ").partition(" > ")
+        done = holdtrue(command.replace("payments", name))
+        assert done.code == 0, (line, done.err)
+        if target:
+            (tmp_path / target).write_text(done.out)
+
+    assert len(lines) >= 6
+    assert [row["row"] for row in holdtrue(f"data rejects {name} -o json").json] == [0]
