@@ -79,7 +79,7 @@ def content_digests(root: Root, dataset_id: str, commits: Iterable[int]) -> dict
 
 
 def read_quarantine(root: Root, dataset_id: str) -> pa.Table:
-    """All refused records of a dataset, in canonical order; columns as `table.QUARANTINE`."""
+    """All refused records of a dataset, in canonical order; columns as `quarantine.QUARANTINE`."""
     return canonical(open_table(quarantine_uri(root, dataset_id)).to_pyarrow_table())
 
 
