@@ -1,14 +1,15 @@
 """Publishing: events are written in the transaction of the change that they tell of, and relayed after it.
 
-Collected while the transaction runs and inserted in one statement with COMMIT, after the row locks of the change: so
+Collected while the transaction runs and inserted in one message with COMMIT, after the row locks of the change: so
 the ids of one aggregate's events follow its versions, and the relay, which sends by id, keeps their order.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from holdtrue_contracts.catalogue import DEAD_LETTERS
 from holdtrue_contracts.codec import Event, Record, encode, new_event
@@ -31,7 +32,10 @@ M = TypeVar("M", bound="Message")
 
 SIGNAL = "outbox"
 """Channel of `Database.signal` that wakes the relay."""
-_INSERT = "INSERT INTO outbox (tenant, topic, key, value, headers) VALUES "
+_PUBLISH = "holdtrue_publish"
+_INSERT = f"""PREPARE {_PUBLISH} (text, text, bytea, bytea, bytea) AS
+INSERT INTO outbox (tenant, topic, key, value, headers) VALUES ($1, $2, $3, $4, $5)"""  # noqa: S608  our own constant
+_PLAIN = re.compile(r"[\w.-]*", re.ASCII)
 _LENGTHS = struct.Struct("<HI")
 _NULL = 0xFFFF_FFFF
 
@@ -43,6 +47,8 @@ class Transaction(database.Transaction):
         source: `ce_source` of its events.
         traceparent: W3C trace context that its events carry on, or None.
     """
+
+    prepared: ClassVar = {_PUBLISH: _INSERT}
 
     def __init__(self, outbox: Outbox, where: Database, connection: Connection, actor: Actor) -> None:
         """Use `Outbox.transaction`."""
@@ -88,14 +94,15 @@ class Transaction(database.Transaction):
         if size > MAX_RECORD_BYTES and record.topic != DEAD_LETTERS:
             raise InvalidArgument(f"{record.topic}: {size} bytes with headers, {MAX_RECORD_BYTES} are allowed")
         tenant, topic = _text(self.actor.tenant), _text(record.topic)
-        self._rows.append(f"({tenant},{topic},{_bytes(record.key)},{_bytes(record.value)},{_bytes(headers)})")
+        row = f"({tenant},{topic},{_bytes(record.key)},{_bytes(record.value)},{_bytes(headers)})"
+        self._rows.append(f"EXECUTE {_PUBLISH}{row}")
 
     def ending(self) -> str:
         """Let the outbox rows travel with COMMIT: a round trip of their own costs more than the rows."""
         if not self._rows:
             return super().ending()
         self.after_commit(self.database.signal(SIGNAL).set)
-        return f"{_INSERT}{','.join(self._rows)};{super().ending()}"
+        return ";".join([*self._rows, super().ending()])
 
 
 class Outbox:
@@ -123,12 +130,12 @@ class Outbox:
 
 def _bytes(value: bytes | None) -> str:
     """Return an SQL literal; hexadecimal needs no quoting."""
-    return "NULL" if value is None else f"'\\x{value.hex()}'::bytea"
+    return "NULL" if value is None else f"'\\x{value.hex()}'"
 
 
 @lru_cache(1024)
 def _text(value: str) -> str:
-    return f"convert_from({_bytes(value.encode())},'UTF8')"
+    return f"'{value}'" if _PLAIN.fullmatch(value) else f"convert_from({_bytes(value.encode())},'UTF8')"
 
 
 def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:

@@ -6,14 +6,14 @@ import asyncio
 import json
 import re
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import asyncpg
 from holdtrue_core.errors import HoldtrueError, InvalidArgument, Unavailable
 from holdtrue_core.lifecycle import Resource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from asyncpg.pool import PoolConnectionProxy
@@ -50,6 +50,9 @@ class Transaction:
         connection: The asyncpg connection, for what this class does not offer.
         actor: In whose name; `actor.tenant` belongs into every key.
     """
+
+    prepared: ClassVar[Mapping[str, str]] = {}
+    """PREPARE statements, by name, that each session has run before the first transaction of a subclass."""
 
     def __init__(self, database: Database, connection: Connection, actor: Actor) -> None:
         """Bind to a connection with a transaction open; use `Database.transaction`."""
@@ -121,6 +124,7 @@ class Database(Resource):
                 server_settings={**_SESSION, "search_path": self.schema, "application_name": f"holdtrue {self.schema}"},
                 init=_prepare,
                 reset=_keep_session,
+                connection_class=_Session,
             )
         except _CONNECTING as error:
             raise self._unavailable(error) from error
@@ -149,7 +153,7 @@ class Database(Resource):
         """Open a transaction of a subclass of `Transaction`; otherwise like `transaction`."""
         async with self.acquire() as connection:
             tx = kind(self, connection, actor)
-            await connection.execute("BEGIN")
+            await _begin(connection, tx.prepared)
             try:
                 yield tx
                 outcome = await connection.execute(tx.ending())
@@ -204,6 +208,22 @@ def checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a schema: use a-z, 0-9 and _, first a letter, at most 63 characters")
     return name
+
+
+class _Session(asyncpg.Connection):  # pyright: ignore[reportMissingTypeArgument]  it has none when it runs
+    """A connection that remembers what was prepared on it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  asyncpg's own
+        super().__init__(*args, **kwargs)
+        self.prepared: set[str] = set()
+
+
+async def _begin(connection: Connection, prepared: Mapping[str, str]) -> None:
+    """Open a transaction in one message, at the first of a session with what is to be prepared before."""
+    known = cast("_Session", connection).prepared
+    missing = [statement for name, statement in prepared.items() if name not in known]
+    await connection.execute(";".join([*missing, "BEGIN"]))
+    known.update(prepared)
 
 
 async def _roll_back(connection: Connection) -> None:
