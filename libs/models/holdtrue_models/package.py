@@ -1,6 +1,6 @@
-"""Turn a fitted scikit-learn pipeline into what is kept and what is served. Needs the extra `train`.
+"""Turn a fitted scikit-learn estimator into what is kept and what is served. Needs the extra `train`.
 
-The source is kept as skops, which holds no code; ONNX float32 is served, after both gave the same answers.
+The source is kept as skops, which holds no code. ONNX float32 is served if it gives the same answers, else the source.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
-import onnx
-import skl2onnx
-from skl2onnx.common.data_types import FloatTensorType
+from msgspec.structs import replace
 
 from holdtrue_models.canonical import canonical_digest
-from holdtrue_models.errors import ParityError, UnsupportedModel
-from holdtrue_models.manifest import CheckRows, File, Manifest, Matrix, Role, ScoreMap
-from holdtrue_models.onnx_runtime import INPUT, OnnxModel, open_onnx
-from holdtrue_models.parity import TOLERANCE, verify
+from holdtrue_models.convert import name_of, to_onnx
+from holdtrue_models.errors import ModelError, ParityError
+from holdtrue_models.manifest import CheckRows, File, Kind, Manifest, Matrix, Role, ScoreMap
+from holdtrue_models.onnx_runtime import open_onnx
+from holdtrue_models.parity import TOLERANCE, Model, verify
+from holdtrue_models.skops_model import load_model
 from holdtrue_models.skops_runtime import dump_skops
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from holdtrue_stats.arrays import Float32s, Floats
 
     from holdtrue_models.signature import Signature
 
-OPSETS = {"": 18, "ai.onnx.ml": 3}
+    Answer = Callable[[Float32s], Floats]
+
 PARITY_ROWS = 1_000
 CHECK_ROWS = 16
-MAX_REASON = 200
 
 
 class Classifier(Protocol):
@@ -42,33 +42,45 @@ class Classifier(Protocol):
         ...
 
 
+class Regressor(Protocol):
+    """A fitted scikit-learn regressor or pipeline."""
+
+    def predict(self, x: Float32s, /) -> Floats:
+        """Return values [n] of rows [n, d]."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How the served form compares with the source: rows compared, and the largest |Δ probability|."""
+    """How the served form compares with the source: rows compared, the largest |Δ|, and rows with another label.
+
+    Labels differ only where the answer is within the tolerance of the border between them.
+    """
 
     rows: int
     largest: float
+    flips: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A model version before its manifest is complete: files by role, and the served form ready to run."""
+    """A model version before its manifest is complete: files by role, and the served form ready to run.
+
+    `reason` says why ONNX is not served; empty if it is.
+    """
 
     files: Mapping[Role, bytes]
-    model: OnnxModel
+    model: Model
     canonical_digest: str
     parity: Parity
+    reason: str = ""
 
     def manifest(
         self, *, score_map: ScoreMap, importances: Mapping[str, float], pins: Mapping[str, str], reference_profile: str
     ) -> Manifest:
         """Return the complete manifest; `reference_profile` is the sha256 of that blob."""
-        draft = self.model.manifest
-        return Manifest(
-            signature=draft.signature,
-            kind="onnx",
-            files=draft.files,
-            check_rows=draft.check_rows,
+        return replace(
+            self.model.manifest,
             canonical_digest=self.canonical_digest,
             score_map=score_map,
             importances=dict(importances),
@@ -77,89 +89,124 @@ class Package:
         )
 
 
-def export(classifier: Classifier, signature: Signature, x: Float32s, seed: int) -> Package:
-    """Convert a fitted classifier and prove that the converted one answers alike.
+def export(  # noqa: PLR0913 - what a version is made of
+    estimator: Classifier | Regressor,
+    signature: Signature,
+    x: Float32s,
+    seed: int,
+    *,
+    scale: float = 1.0,
+    serve: Kind | None = None,
+) -> Package:
+    """Convert a fitted estimator and prove that what is served answers alike.
 
-    x float32 [n, d] are rows that it was not trained on; the first of them become the check rows. Raises
-    UnsupportedModel if there is no converter, ParityError if any of at least 1,000 rows differs by more than 1e-5.
+    x float32 [n, d] are rows that it was not trained on; the first of them become the check rows. `scale`: of a
+    regression, the standard deviation of the truth. `serve`: the kind to insist on; by default ONNX if that is right.
+    Raises UnsupportedModel if there is no way to serve it, ParityError if any of at least 1,000 rows differs by more
+    than 1e-5.
     """
-    source = dump_skops(classifier)
-    served = _convert(classifier, len(signature.columns))
-    expected = classifier.predict_proba(x[:CHECK_ROWS]).astype(np.float32)
-    files: dict[Role, bytes] = {"skops": source, "onnx": served}
+    source = dump_skops(estimator)
+    answer = answer_of(estimator, signature)
+    check = CheckRows(Matrix.of(x[:CHECK_ROWS]), Matrix.of(answer(x[:CHECK_ROWS]).astype(np.float32)))
+    draft = _draft(signature, check, {"skops": source}, scale)
+    rows = parity_rows(x, seed, coded=[column.dtype == "string" for column in signature.columns])
     digest = canonical_digest(source)
-    draft = Manifest(
+    reason = "it was asked for" if serve == "skops" else ""
+    if not reason:
+        try:
+            served, model, parity = _onnx(estimator, draft, answer, rows)
+        except ModelError as error:
+            if serve == "onnx":
+                raise
+            reason = str(error)
+        else:
+            return Package({"skops": source, "onnx": served}, model, digest, parity)
+    kept = load_model(source, draft)
+    return Package({"skops": source}, kept, digest, check_parity(answer, kept, rows), reason)
+
+
+def _onnx(estimator: object, draft: Manifest, answer: Answer, rows: Float32s) -> tuple[bytes, Model, Parity]:
+    served = to_onnx(estimator, draft.signature)
+    files: dict[Role, File] = {**draft.files, "onnx": _file(served)}
+    model = open_onnx(served, replace(draft, kind="onnx", files=files))
+    try:
+        parity = check_parity(answer, model, rows)
+    except ParityError as error:
+        raise ParityError(f"{name_of(estimator)}: {error}") from error
+    verify(model)
+    return served, model, parity
+
+
+def _draft(signature: Signature, check: CheckRows, files: Mapping[Role, bytes], scale: float) -> Manifest:
+    return Manifest(
         signature=signature,
-        kind="onnx",
-        files={role: File(hashlib.sha256(data).hexdigest(), len(data)) for role, data in files.items()},
-        check_rows=CheckRows(Matrix.of(x[:CHECK_ROWS]), Matrix.of(expected)),
+        kind="skops",
+        files={role: _file(data) for role, data in files.items()},
+        check_rows=check,
         importances={},
         pins={},
         reference_profile="",
-        canonical_digest=digest,
+        canonical_digest="",
+        scale=scale,
     )
-    model = open_onnx(served, draft)
-    parity = check_parity(classifier, model, parity_rows(x, seed))
-    verify(model)
-    return Package(files, model, digest, parity)
 
 
-def check_parity(classifier: Classifier, model: OnnxModel, x: Float32s) -> Parity:
+def _file(data: bytes) -> File:
+    return File(hashlib.sha256(data).hexdigest(), len(data))
+
+
+def answer_of(estimator: object, signature: Signature) -> Answer:
+    """Return what gives the source's own answer: probabilities [n, K], or values [n, 1] of a regression."""
+    if signature.task != "regression":
+        return cast("Classifier", estimator).predict_proba
+    regressor = cast("Regressor", estimator)
+    return lambda x: regressor.predict(x).reshape(-1, 1)
+
+
+def check_parity(answer: Answer, model: Model, x: Float32s) -> Parity:
     """Return how far the model is from its source on the rows x [n, d]. Raises ParityError beyond TOLERANCE."""
-    difference = np.abs(classifier.predict_proba(x) - model.run(x)).max(1)
+    source, served = np.asarray(answer(x), np.float64), model.run(x).astype(np.float64)
+    difference = np.abs(source - served).max(1)
     row = int(difference.argmax())
-    if not difference[row] <= TOLERANCE:
+    if not difference[row] <= TOLERANCE * model.manifest.scale:
         raise ParityError(
-            f"the ONNX form of the model answers differently from scikit-learn: {difference[row]:.2g} apart in the "
-            f"probability of row {x[row].tolist()}, at most {TOLERANCE:g} is accepted; use another estimator or "
-            f"preprocessing, for example gradient_boosting"
+            f"the {model.manifest.kind} form of the model answers differently from scikit-learn: "
+            f"{difference[row]:.2g} apart for row {x[row].tolist()}, at most "
+            f"{TOLERANCE * model.manifest.scale:g} is accepted; use another estimator or preprocessing"
         )
-    return Parity(len(x), float(difference[row]))
+    flips = _labels(source, model.signature) != _labels(served, model.signature)
+    return Parity(len(x), float(difference[row]), int(flips.sum()))
 
 
-def parity_rows(x: Float32s, seed: int, least: int = PARITY_ROWS) -> Float32s:
+def _labels(answers: Floats, signature: Signature) -> Any:  # noqa: ANN401 - an array of bools or of places
+    if signature.task == "binary":
+        positive = signature.classes.index(cast("int", signature.positive_class))
+        return answers[:, positive] >= cast("float", signature.threshold)
+    return answers.argmax(1)
+
+
+def parity_rows(x: Float32s, seed: int, least: int = PARITY_ROWS, *, coded: Sequence[bool] = ()) -> Float32s:
     """Return x, filled up to `least` rows.
 
     Added rows mix the columns of x freshly, at values where trees split: midpoints between neighbouring values and the
-    float32 right below and above them.
+    float32 right below and above them. Columns that are `coded` have only values that x has.
     """
     missing = least - len(x)
     if missing <= 0:
         return x
     random = np.random.default_rng(seed)
-    return np.vstack([x, np.column_stack([_around_splits(column, missing, random) for column in x.T])])
+    whole = [*coded, *[False] * (x.shape[1] - len(coded))]
+    columns = [
+        random.choice(np.unique(column) if codes else _around_splits(column), missing)
+        for column, codes in zip(x.T, whole, strict=True)
+    ]
+    return np.vstack([x, np.column_stack(columns)])
 
 
-def _around_splits(column: Float32s, n: int, random: np.random.Generator) -> Float32s:
+def _around_splits(column: Float32s) -> Float32s:
     values = np.unique(column[np.isfinite(column)]).astype(np.float64)
     if not len(values):
-        return np.full(n, np.nan, np.float32)
+        return np.full(1, np.nan, np.float32)
     middles = ((values[:-1] + values[1:]) / 2).astype(np.float32)
     sides = [np.nextafter(middles, np.float32(side)) for side in (-np.inf, np.inf)]
-    return random.choice(np.concatenate([values.astype(np.float32), middles, *sides]), n)
-
-
-def _convert(classifier: Classifier, columns: int) -> bytes:
-    try:
-        converted = cast("Any", skl2onnx).to_onnx(
-            classifier,
-            initial_types=[(INPUT, FloatTensorType([None, columns]))],
-            options={"zipmap": False},
-            target_opset=OPSETS,
-        )
-    except Exception as error:  # converters raise whatever their numpy code raises
-        raise UnsupportedModel(f"{_name(classifier)} cannot be converted to ONNX: {_short(error)}") from error
-    data = cast("bytes", converted.SerializeToString())
-    cast("Any", onnx).checker.check_model(data, full_check=True)
-    return data
-
-
-def _short(error: Exception) -> str:
-    """The converters' texts can hold whole trees."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]} ..."
-
-
-def _name(classifier: object) -> str:
-    steps = getattr(classifier, "steps", None)
-    return type(steps[-1][1] if steps else classifier).__name__
+    return np.concatenate([values.astype(np.float32), middles, *sides])
