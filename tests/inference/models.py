@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from holdtrue_contracts.deployer.v1.deployments_pb2 import LogMode, Revision, Role
 from holdtrue_models import Column, Manifest, Signature
 from holdtrue_models.package import export
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 if TYPE_CHECKING:
@@ -28,6 +29,17 @@ def made(seed: int = 0, classes: tuple[int | str, int | str] = (0, 1)) -> tuple[
     package = export(model, signature, x[:64], seed)
     manifest = package.manifest(score_map="identity", importances={}, pins={}, reference_profile="0" * 64)
     return manifest, package.files["onnx"]
+
+
+@cache
+def histograms() -> tuple[Manifest, bytes]:
+    """A model that ONNX cannot say: its manifest and its skops file."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(200, WIDTH)).astype(np.float32)
+    model: Any = HistGradientBoostingClassifier(max_iter=2, max_depth=2).fit(x, x[:, 0] > 0)
+    package = export(model, Signature.binary(tuple(Column(name=f"c{i}") for i in range(WIDTH)), (0, 1), 0.5), x[:64], 0)
+    manifest = package.manifest(score_map="identity", importances={}, pins={}, reference_profile="0" * 64)
+    return manifest, package.files["skops"]
 
 
 def store(blobs: Blobs, seed: int = 0) -> Revision:

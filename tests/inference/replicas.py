@@ -35,6 +35,7 @@ class World:
         self.signatures: dict[str, Signature] = {}
         self.log, self.traffic = Log(), Traffic()
         self.broken: dict[str, Exception] = {}
+        self.failed: dict[str, str] = {}
         self.loaded: list[str] = []
         self.may_load = threading.Event()
         self.may_load.set()
@@ -85,4 +86,5 @@ class World:
             raise self.broken[revision_.revision]
         self.loaded.append(revision_.revision)
         model = self.models[revision_.revision] = Model(self.signatures.get(revision_.revision, SIGNATURE))
-        return Warm(model, self.run_time, "identity", self._pool)
+        failed = partial(self.failed.get, revision_.revision, "")
+        return Warm(model, self.run_time, "identity", self._pool, failed=failed)

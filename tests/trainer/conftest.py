@@ -68,7 +68,7 @@ def lay_out(tmp_path: Path) -> Callable[..., Path]:
             writer.write_table(table)
         (folder / exchange.JOB).write_bytes(exchange.encode(task))
         if champion is not None:
-            (folder / exchange.CHAMPION_MODEL).write_bytes((champion / exchange.ONNX).read_bytes())
+            (folder / exchange.CHAMPION_MODEL).write_bytes((champion / exchange.MODELS["onnx"]).read_bytes())
             (folder / exchange.CHAMPION_MANIFEST).write_bytes((champion / exchange.MANIFEST).read_bytes())
         return folder
 

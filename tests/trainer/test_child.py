@@ -50,15 +50,15 @@ def test_first_run_makes_a_model_with_all_its_evidence(lay_out: Callable[..., Pa
     assert (result.train_to_ns, result.holdout_from_ns) == (1_049 * SECOND, 1_050 * SECOND)
     manifest = manifest_of(folder)
     for name, digest in (
-        (exchange.ONNX, manifest.files["onnx"].digest),
-        (exchange.SKOPS, manifest.files["skops"].digest),
+        (exchange.MODELS["onnx"], manifest.files["onnx"].digest),
+        (exchange.MODELS["skops"], manifest.files["skops"].digest),
         (exchange.PROFILE, manifest.reference_profile),
     ):
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     assert result.pins["seed"] == "3"
     assert sum(result.importances.values()) == pytest.approx(1)
     assert result.importances["amount"] > result.importances["foreign"] > result.importances["hour"]
-    served = load_onnx((folder / exchange.ONNX).read_bytes(), manifest)
+    served = load_onnx((folder / exchange.MODELS["onnx"]).read_bytes(), manifest)
     x = np.column_stack([rows.columns[name] for name in ("amount", "foreign", "hour")])[1_050:]
     flagged = served.run(x)[:, 1] >= np.float32(0.5)
     y = rows.columns["y"][1_050:]
@@ -142,7 +142,7 @@ def test_same_inputs_give_the_same_model(lay_out: Callable[..., Path]) -> None:
     folders = [lay_out(Rows(), forest) for _ in range(2)]
     first, second = (run(folder) for folder in folders)
     assert first == second
-    assert len({(folder / exchange.ONNX).read_bytes() for folder in folders}) == 1
+    assert len({(folder / exchange.MODELS["onnx"]).read_bytes() for folder in folders}) == 1
     assert len({(folder / exchange.PROFILE).read_bytes() for folder in folders}) == 1
     other = run(lay_out(Rows(), job(recipe=forest.recipe, seed=4)))
     assert other.canonical_digest != first.canonical_digest

@@ -1,8 +1,8 @@
 """A digest of a .skops file that survives a second dump and a refit.
 
 The bytes of a .skops file differ from dump to dump (ids of objects, names of members). Here ids are numbered in order
-of appearance and each member is replaced by the sha256 of its content. ONNX files need no such thing: their bytes are
-equal after a refit.
+of appearance and each member is replaced by the sha256 of its content, without the gaps between the fields of records:
+what lies in them is left over from other objects. ONNX files need no such thing: their bytes are equal after a refit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ import hashlib
 import io
 import json
 import zipfile
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Node = Any  # a JSON value
 
@@ -36,5 +41,15 @@ def _stable(key: str, value: Node, archive: zipfile.ZipFile, ids: dict[int, int]
     if key == "__id__":
         return ids.setdefault(value, len(ids))
     if key == "file" and isinstance(value, str):
-        return hashlib.sha256(archive.read(value)).hexdigest()
+        return hashlib.sha256(_without_gaps(archive.read(value))).hexdigest()
     return value
+
+
+def _without_gaps(member: bytes) -> bytes:
+    if not member.startswith(b"\x93NUMPY"):
+        return member
+    array = cast("NDArray[Any]", np.load(io.BytesIO(member), allow_pickle=False))
+    names = array.dtype.names
+    if names is None:
+        return member
+    return b"".join(name.encode() + array[name].tobytes() for name in names)

@@ -19,16 +19,17 @@ import structlog
 from holdtrue_contracts import prediction_id
 from holdtrue_contracts.deployer.v1.deployments_pb2 import DeploymentState, LogMode, Revision, Role
 from holdtrue_contracts.inference.v1.predictions_pb2 import PredictionsServed
+from holdtrue_models import WorkerAway
 
 from holdtrue_inference.domain import answers, records
 from holdtrue_inference.domain.answers import Answer, Interpreter
-from holdtrue_inference.domain.errors import Expired, Overloaded, SpoolFull
+from holdtrue_inference.domain.errors import Expired, NotServing, Overloaded, SpoolFull
 from holdtrue_inference.domain.inputs import InputReader, check_id
 from holdtrue_inference.domain.replies import ReplyWriter, Wanted, typed
 from holdtrue_inference.gathering import Gathering
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
     from holdtrue_contracts.oip.inference_pb2 import ModelInferRequest
@@ -63,12 +64,18 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Warm:
-    """A model that has run, with how long that took, and the thread for its longer runs."""
+    """A model that has run, with how long that took, and the thread for its longer runs.
+
+    `inline`: short runs may hold up the event loop; not those that wait for another process. `failed` says why the
+    model will not answer any more; nothing as long as it may.
+    """
 
     model: Model
     run_time: RunTime
     score_map: prediction_id.ScoreMap
     thread: Executor
+    inline: bool = True
+    failed: Callable[[], str] = str
 
 
 class Log(Protocol):
@@ -116,7 +123,7 @@ class Computed:
     tails: NDArray[np.uint64]
 
 
-Outcome = tuple[list[Job], Computed | Failed]
+Outcome = tuple[list[Job], Computed | Failed | NotServing]
 
 
 class Lane:
@@ -199,7 +206,7 @@ class Lane:
         jobs, rows = self._take()
         if not jobs:
             return 0
-        if self._warm.run_time.seconds(rows) < INLINE_SECONDS:
+        if self._warm.inline and self._warm.run_time.seconds(rows) < INLINE_SECONDS:
             self._complete(self._attempt(jobs))
             self._go_on()
         else:
@@ -242,6 +249,9 @@ class Lane:
         """Run a batch; if that fails, each of its requests alone, so that one cannot fail the others."""
         try:
             return [(jobs, self._compute(jobs))]
+        except WorkerAway as away:
+            _log.warning("a model's process is away", revision=self.revision.revision, reason=str(away))
+            return [(jobs, NotServing("the model's process ended and is being started again; try again"))]
         except Exception:  # noqa: BLE001  a runtime may raise anything, and must not take the lane with it
             if len(jobs) > 1:
                 return [outcome for job in jobs for outcome in self._attempt([job])]
@@ -266,7 +276,7 @@ class Lane:
     def _complete(self, outcomes: list[Outcome]) -> None:
         """Record what ran, then reply."""
         for jobs, computed in outcomes:
-            if isinstance(computed, Failed):
+            if isinstance(computed, Failed | NotServing):
                 _refuse(jobs, computed)
                 continue
             answered_ns = time.time_ns()

@@ -169,11 +169,11 @@ class InferenceService:
     def _ModelMetadata(self, request: oip.ModelMetadataRequest) -> oip.ModelMetadataResponse:  # noqa: N802
         deployment, lane = self._lane(request.name, request.version)
         versions = [request.version] if request.version else deployment.versions
-        return descriptions.metadata(deployment.name, versions, lane.signature)
+        return descriptions.metadata(deployment.name, versions, lane.signature, lane.revision.kind)
 
     def _ModelConfig(self, request: oip.ModelConfigRequest) -> oip.ModelConfigResponse:  # noqa: N802
         deployment, lane = self._lane(request.name, request.version)
-        return descriptions.config(deployment.name, lane.signature)
+        return descriptions.config(deployment.name, lane.signature, lane.revision.kind)
 
     def _RepositoryIndex(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:  # noqa: N802
         response = oip.RepositoryIndexResponse()

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import IO, TYPE_CHECKING, Self, TypeVar, cast
@@ -40,7 +41,10 @@ _PROGRAM = ("-I", "-B", "-m", "holdtrue_models.worker")
 
 
 class Worker:
-    """A process that has loaded one model. Safe to share between threads, which then wait for each other."""
+    """A process that has loaded one model. Safe to share between threads, which then wait for each other.
+
+    It ends with `close`, or when nobody holds this any more.
+    """
 
     def __init__(
         self, data: bytes, manifest: Manifest, *, limits: Limits = LIMITS, seconds: float = START_SECONDS
@@ -63,6 +67,7 @@ class Worker:
         finally:
             for descriptor in files:
                 os.close(descriptor)
+        self._finalizer = weakref.finalize(self, _end, self._process, self._channel)
         self.report = self._wait_until_ready(seconds)
 
     @property
@@ -91,12 +96,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process at once and wait for its end."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(_END_SECONDS)
-        self._channel.close()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
+        self._finalizer()
 
     def __enter__(self) -> Self:
         """Lend the worker."""
@@ -194,6 +194,14 @@ def try_out(data: bytes, manifest: Manifest, *, limits: Limits = LIMITS, seconds
     """
     with Worker(data, manifest, limits=limits, seconds=seconds) as worker:
         return worker.report
+
+
+def _end(process: subprocess.Popen[bytes], channel: socket.socket) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(_END_SECONDS)
+    channel.close()
+    cast("IO[bytes]", process.stderr).close()
 
 
 def _error(message: Refused) -> ModelError:

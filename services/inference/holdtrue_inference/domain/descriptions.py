@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from holdtrue_models.signature import Signature
 
-PLATFORM = "onnxruntime_onnx"
+PLATFORMS = {"onnx": "onnxruntime_onnx", "skops": "sklearn_skops"}
 _DATATYPES = {"float32": "FP32", "int64": "INT64", "string": "BYTES", "bool": "BOOL"}
 _CONFIG_TYPES = {
     "FP32": DataType.TYPE_FP32,
@@ -40,9 +40,9 @@ def inputs(signature: Signature) -> Tensors:
     return [(column.name, _DATATYPES[column.dtype], []) for column in signature.columns]
 
 
-def metadata(name: str, versions: Sequence[str], signature: Signature) -> ModelMetadataResponse:
+def metadata(name: str, versions: Sequence[str], signature: Signature, kind: str = "onnx") -> ModelMetadataResponse:
     """What a model takes and gives; -1 stands for the rows."""
-    response = ModelMetadataResponse(name=name, versions=versions, platform=PLATFORM)
+    response = ModelMetadataResponse(name=name, versions=versions, platform=PLATFORMS[kind])
     for tensor, datatype, shape in inputs(signature):
         response.inputs.add(name=tensor, datatype=datatype, shape=[-1, *shape])
     for output in signature.outputs:
@@ -50,11 +50,11 @@ def metadata(name: str, versions: Sequence[str], signature: Signature) -> ModelM
     return response
 
 
-def config(name: str, signature: Signature) -> ModelConfigResponse:
+def config(name: str, signature: Signature, kind: str = "onnx") -> ModelConfigResponse:
     """How a model is set up, with the whole signature as a parameter."""
     response = ModelConfigResponse()
     described = response.config
-    described.name, described.platform, described.max_batch_size = name, PLATFORM, MAX_ROWS
+    described.name, described.platform, described.max_batch_size = name, PLATFORMS[kind], MAX_ROWS
     described.input.extend(
         ModelInput(name=tensor, data_type=_CONFIG_TYPES[datatype], dims=shape or [1])
         for tensor, datatype, shape in inputs(signature)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,6 +26,8 @@ class Artifacts:
     def __init__(self, folder: Path, source: Blobs) -> None:
         """Take the cache's folder."""
         self._cache = DirectoryBlobs(folder)
+        self._tried = folder / f"tried-onnxruntime-{version('onnxruntime')}"
+        self._tried.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._source = source
 
     def fetch(self, digest: str) -> bytes:
@@ -35,6 +38,14 @@ class Artifacts:
             data = self._source.get(digest)
             self._cache.put(data)
             return data
+
+    def tried(self, digest: str) -> bool:
+        """Whether the model of that manifest has been tried out here before, with the runtime of today."""
+        return (self._tried / _checked(digest)).exists()
+
+    def keep_tried(self, digest: str) -> None:
+        """Remember that the model of that manifest has been tried out and is harmless."""
+        (self._tried / _checked(digest)).touch(mode=0o600)
 
 
 class DesiredStates:
@@ -70,6 +81,10 @@ class DesiredStates:
         self._path(deployment_id).unlink(missing_ok=True)
 
     def _path(self, deployment_id: str) -> Path:
-        if not _NAME.fullmatch(deployment_id):
-            raise ValueError(f"a deployment id is letters, digits, dots and dashes, got {deployment_id!r}")
-        return self._folder / f"{deployment_id}.binpb"
+        return self._folder / f"{_checked(deployment_id)}.binpb"
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a deployment id is letters, digits, dots and dashes, got {name!r}")
+    return name

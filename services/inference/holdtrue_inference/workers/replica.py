@@ -93,6 +93,7 @@ class Replica:
 
     def progress(self) -> list[DeploymentProgress]:
         """What is served and what is being loaded."""
+        self._see_failures()
         return [
             DeploymentProgress(deployment_id=key, generation=known.served, revisions=known.states.values())
             for key, known in self._deployments.items()
@@ -100,6 +101,7 @@ class Replica:
 
     def index(self) -> list[ModelIndex]:
         """Every revision as the protocol's repository index lists it."""
+        self._see_failures()
         return [
             ModelIndex(
                 name=known.desired.name,
@@ -111,6 +113,14 @@ class Replica:
             for revision in known.desired.revisions
             if revision.revision in known.states
         ]
+
+    def _see_failures(self) -> None:
+        """Say of revisions that were loaded and have failed since that they did."""
+        for known in self._deployments.values():
+            for revision in known.desired.revisions:
+                warm = self._warm.get(_key(revision))
+                if warm is not None and (reason := warm.failed()) and revision.revision in known.states:
+                    _set(known.states[revision.revision], LoadState.LOAD_STATE_FAILED, reason)
 
     async def start(self) -> None:
         """Serve the last desired states from the disk, before anybody else is asked."""

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from holdtrue_models.signature import Dtype
 
 from holdtrue_trainer.domain.run import Failure  # noqa: TC001 - as above
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from holdtrue_models.manifest import Role
+
 JOB = "job.json"
 DATA = "data.arrow"
-CHAMPION_MODEL = "champion.onnx"
+CHAMPION_MODEL = "champion.model"
 CHAMPION_MANIFEST = "champion.json"
 RESULT = "result.json"
 LOG = "log.txt"
 
-SKOPS = "model.skops"
-ONNX = "model.onnx"
+MODELS: Mapping[Role, str] = MappingProxyType({"skops": "model.skops", "onnx": "model.onnx"})
+"""The files of a model by their role in its manifest."""
 MANIFEST = "manifest.json"
 PROFILE = "profile.bin"
 
-OUTPUTS = (SKOPS, ONNX, MANIFEST, PROFILE)
-"""The files that a successful child leaves; no others are taken."""
+OUTPUTS = (*MODELS.values(), MANIFEST, PROFILE)
+"""The files that a successful child may leave; no others are taken."""
 
 Stage = Literal["loading", "training", "evaluating", "packing"]
 

@@ -10,10 +10,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from holdtrue_models.manifest import Manifest
-from holdtrue_models.onnx_runtime import OnnxModel, load_onnx
+from holdtrue_models import Manifest, Signature, load
 from holdtrue_models.package import Package, export
-from holdtrue_models.signature import Signature
 
 from holdtrue_trainer.child import data, exchange
 from holdtrue_trainer.child.exchange import Job, Judged, Stage, Success
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from holdtrue_models import Model
     from holdtrue_stats.arrays import Float32s
 
     from holdtrue_trainer.child.data import Rows
@@ -73,17 +72,17 @@ def _split(rows: Rows, job: Job, share: float) -> Split:
     return by_time(rows.times, share) if job.ordered else by_digest(rows.x, rows.y, share)
 
 
-def _judge(model: OnnxModel, holdout: Rows, seed: int) -> Reference:
+def _judge(model: Model, holdout: Rows, seed: int) -> Reference:
     scored = _score(model, holdout.x)
     share = importances(lambda x: _score(model, x).score, holdout, seed)
     return Reference(holdout, scored, evaluate(scored, holdout.y), share, _threshold(model))
 
 
-def _score(model: OnnxModel, x: Float32s) -> Scored:
+def _score(model: Model, x: Float32s) -> Scored:
     return Scored.of(model.run(x)[:, 1].astype(np.float64), _threshold(model))
 
 
-def _threshold(model: OnnxModel) -> float:
+def _threshold(model: Model) -> float:
     """The threshold of a binary model, which always has one."""
     return cast("float", model.signature.threshold)
 
@@ -96,7 +95,7 @@ def _score_champion(folder: Path, holdout: Rows) -> Scored | None:
     names = [column.name for column in holdout.columns]
     if not set(manifest.signature.names) <= set(names):
         return None
-    model = load_onnx((folder / exchange.CHAMPION_MODEL).read_bytes(), manifest)
+    model = load((folder / exchange.CHAMPION_MODEL).read_bytes(), manifest)
     return _score(model, np.ascontiguousarray(holdout.x[:, [names.index(name) for name in manifest.signature.names]]))
 
 
@@ -110,8 +109,7 @@ def _write(folder: Path, package: Package, training: Rows, reference: Reference,
         reference_profile=hashlib.sha256(profile).hexdigest(),
     )
     files: Mapping[str, bytes] = {
-        exchange.SKOPS: package.files["skops"],
-        exchange.ONNX: package.files["onnx"],
+        **{exchange.MODELS[role]: content for role, content in package.files.items()},
         exchange.PROFILE: profile,
         exchange.MANIFEST: manifest.to_bytes(),
     }

@@ -29,12 +29,13 @@ ESTIMATORS: Mapping[str, str] = MappingProxyType(
         "ExtraTreesClassifier": "sklearn.ensemble",
         "GaussianNB": "sklearn.naive_bayes",
         "GradientBoostingClassifier": "sklearn.ensemble",
+        "HistGradientBoostingClassifier": "sklearn.ensemble",
         "LogisticRegression": "sklearn.linear_model",
         "MLPClassifier": "sklearn.neural_network",
         "RandomForestClassifier": "sklearn.ensemble",
     }
 )
-"""Estimators that may be trained, and their modules: those that convert to ONNX and answer alike there."""
+"""Estimators that may be trained, and their modules; what ONNX cannot say is served by a process of its own."""
 
 RESERVED = frozenset({"n_jobs", "random_state", "verbose", "warm_start"})
 """Parameters that the trainer sets."""

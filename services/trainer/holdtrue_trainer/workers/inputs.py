@@ -65,9 +65,7 @@ class Inputs:
         return _Sources(dataset, champion, seen)
 
     def _write_champion(self, champion: Revision, folder: Path) -> None:
-        """Copy the champion's files; one that is not served as ONNX cannot be compared yet, and the child says so."""
-        if champion.kind != "onnx":
-            return
+        """Copy the champion's manifest and the file that is served."""
         (folder / exchange.CHAMPION_MANIFEST).write_bytes(self._blobs.get(champion.manifest_digest))
         (folder / exchange.CHAMPION_MODEL).write_bytes(self._blobs.get(champion.artifact_digest))
 

@@ -153,13 +153,10 @@ class Runs:
 
     def _keep(self, run: Run, folder: Path, result: Success, seconds: float) -> RunSucceeded:
         """Store the files of a candidate as blobs, the manifest last, and see that it names the others."""
-        digests = {name: self._blobs.put_file(self._declared(folder / name)) for name in exchange.OUTPUTS}
-        manifest = Manifest.from_bytes(self._blobs.get(digests[exchange.MANIFEST]))
-        named = {
-            exchange.ONNX: manifest.files["onnx"].digest,
-            exchange.SKOPS: manifest.files["skops"].digest,
-            exchange.PROFILE: manifest.reference_profile,
-        }
+        manifest = Manifest.from_bytes(self._declared(folder / exchange.MANIFEST).read_bytes())
+        named = {exchange.MODELS[role]: file.digest for role, file in manifest.files.items()}
+        named[exchange.PROFILE] = manifest.reference_profile
+        digests = {name: self._blobs.put_file(self._declared(folder / name)) for name in (*named, exchange.MANIFEST)}
         wrong = [name for name, digest in named.items() if digests[name] != digest]
         if wrong:
             raise InputsMissingError(f"the child's manifest does not fit its files {wrong}")
