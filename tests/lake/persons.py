@@ -15,9 +15,9 @@ from holdtrue_lake.validation import validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from holdtrue_lake.commits import Commit
+    from holdtrue_lake.storage import Root
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SOURCE = Source("cluster", "topic", 0)
@@ -39,7 +39,7 @@ def person(number: int) -> str:
 class Persons:
     """Row `r` of commit `c` about person `p` has amount `1000 * c + r` and age `p`."""
 
-    def __init__(self, root: Path, dataset_id: str) -> None:
+    def __init__(self, root: Root, dataset_id: str) -> None:
         self.root, self.dataset_id = root, dataset_id
         self.protection = Protection(dataset_id, SCHEMA, "email")
         self.table = DatasetTable(root, dataset_id, SCHEMA, protected=True)

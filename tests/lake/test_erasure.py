@@ -77,13 +77,13 @@ def test_every_version_lacks_the_person_and_nobody_elses_rows_change(persons: Pe
     assert damaged_commits(persons.root, persons.dataset_id, digests | now) == []
 
 
-def test_the_log_names_nobody_and_files_are_as_after_a_compaction(persons: Persons) -> None:
+def test_the_log_names_nobody_and_files_are_as_after_a_compaction(persons: Persons, tmp_path: Path) -> None:
     persons.append([3, 1, 2])
     pseudonym = persons.pseudonyms([1])[0]
 
     erase(persons, 1)
 
-    log = "".join(path.read_text() for path in persons.root.rglob("_delta_log/*.json"))
+    log = "".join(path.read_text() for path in tmp_path.rglob("_delta_log/*.json"))
     assert pseudonym not in log
     assert '"predicate"' not in log
     place = rows_uri(persons.root, persons.dataset_id)

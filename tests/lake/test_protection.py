@@ -46,11 +46,11 @@ def on_disk(root: Path) -> bytes:
     return b"".join(path.read_bytes() for path in root.rglob("*") if path.is_file())
 
 
-def test_nothing_personal_is_readable_in_data_quarantine_or_log(persons: Persons) -> None:
+def test_nothing_personal_is_readable_in_data_quarantine_or_log(persons: Persons, tmp_path: Path) -> None:
     persons.append([1, 2, 1], refused=[3])
 
     assert scan(persons.root, persons.dataset_id, [person(n) for n in (1, 2, 3)]).found == ()
-    assert b"person." not in on_disk(persons.root)
+    assert b"person." not in on_disk(tmp_path)
     stored = read_version(persons.root, persons.dataset_id, ALL)
     assert str(stored.schema.field("age").type) == str(stored.schema.field("email").type) == "binary"
     assert stored.column("_subject").to_pylist() == persons.pseudonyms([1, 2, 1])

@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSelector
 
-from holdtrue_lake.rewriting import folder
-from holdtrue_lake.storage import has_table, quarantine_uri, rows_uri
+from holdtrue_lake.storage import folder, has_table, quarantine_uri, rows_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,17 +6,16 @@ import json
 import os
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties
 from deltalake.exceptions import CommitFailedError
-from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
-from pyarrow.fs import PyFileSystem
 
 from holdtrue_lake.files import DataFile, data_files
+from holdtrue_lake.storage import folder
 from holdtrue_lake.table import Fenced
 
 if TYPE_CHECKING:
@@ -39,11 +38,6 @@ def write_file(place: Storage, rows: pa.Table, *, data_change: bool = False) -> 
     _make_durable(place, name)
     size = files.get_file_info(name).size
     return AddAction(name, size, {}, _milliseconds(), data_change=data_change, stats=_stats(rows))
-
-
-def folder(place: Storage) -> Any:  # noqa: ANN401  an untyped library's file system
-    """The table's folder as a file system."""
-    return PyFileSystem(DeltaStorageHandler(place.uri, dict(place.options)))
 
 
 def discard(place: Storage, parts: Iterable[AddAction]) -> None:
