@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -274,3 +275,19 @@ def test_a_diff_says_what_became_of_the_columns() -> None:
         "label was 'fraud', is 'amount'",
     )
     assert not diff_schemas(SCHEMA, SCHEMA).changed
+
+
+def test_an_erasure_changes_the_versions_that_had_such_rows_and_no_others() -> None:
+    first = History("schema").add_commits(["a", "b"]).publish(START)
+    second = first.add_commits(["c"]).publish(START)
+
+    after = second.erase({2: "C"})
+
+    assert after.digests == ("a", "b", "C")
+    assert after.version(1) == second.version(1)
+    assert after.version(2) == replace(second.version(2), digest=after.version(2).digest, erasure_epoch=1)
+    assert after.version(2).digest == version_digest(["a", "b", "C"], "schema", erasure_epoch=1)
+    assert after.roll_back(1, START).version(3).erasure_epoch == 1, "whoever trains on it again trains in a new epoch"
+    assert after.erase({}) is after
+    with pytest.raises(ValueError, match=r"there are no commits \[3\]; the last is 2"):
+        after.erase({3: "d"})
