@@ -31,10 +31,10 @@ def to_onnx(estimator: object, signature: Signature) -> bytes:
             options={id(estimator): {"zipmap": False}} if classifier else None,
             target_opset=OPSETS,
         )
-    except Exception as error:  # converters raise whatever their numpy code raises
+        data = cast("bytes", converted.SerializeToString())
+        cast("Any", onnx).checker.check_model(data, full_check=True)
+    except Exception as error:  # converters raise whatever their numpy code raises, and the checker classes of its own
         raise UnsupportedModel(f"{name_of(estimator)} cannot be converted to ONNX: {_short(error)}") from error
-    data = cast("bytes", converted.SerializeToString())
-    cast("Any", onnx).checker.check_model(data, full_check=True)
     return data
 
 
