@@ -107,6 +107,7 @@ for estimator in (
 """
 
 
+@pytest.mark.long
 def test_digests_are_equal_after_a_refit_in_a_fresh_process(tmp_path: Path) -> None:
     environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HOME": str(tmp_path)}
     first, second = (

@@ -79,6 +79,7 @@ def worker(small: Files) -> Iterator[Worker]:
         yield worker
 
 
+@pytest.mark.long
 def test_skops_model_answers_from_its_process_like_here(histograms: tuple[Untyped, Files], cancer: Cancer) -> None:
     model, files = histograms
     rows = np.resize(cancer.x_later, (2 * MAX_ROWS + 5, cancer.x_later.shape[1]))
