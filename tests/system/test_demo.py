@@ -34,6 +34,10 @@ def check(report: dict[str, Any]) -> None:
     counts = report["predictions"]
     assert counts["sent"] == counts["answered"] == counts["in_kafka"] == sum(p["predictions"] for p in report["phases"])
     assert counts["failed"] == counts["lost"] == counts["duplicated"] == 0
+    assert report["quarantine"] == {
+        "planted": 40, "in_quarantine": 40, "lost": 0, "not_planted": 0,
+        "by_fault": {"MISSING": 8, "NOT_ALLOWED": 8, "OUT_OF_RANGE": 8, "RULE": 8, "WRONG_TYPE": 8},
+    }  # fmt: skip
     _check_phases({phase["name"]: phase for phase in report["phases"]})
     _check_alerts(report)
     assert [version["version"] for version in report["versions"]][:2] == [1, 2]

@@ -99,6 +99,9 @@ def _show(result: Report, *, file: Path | None) -> None:
         result.write(file)
     for end in result.open_ends:
         sys.stdout.write(f"✗ {end}\n")
+    sys.stdout.write(
+        f"  {result.quarantine.in_quarantine} of {result.quarantine.planted} bad records are in quarantine\n"
+    )
     if result.closed_loop:
         sys.stdout.write(f"✓ the loop closed in {result.seconds:.0f} s; nothing was lost or counted twice\n")
     sys.stdout.flush()

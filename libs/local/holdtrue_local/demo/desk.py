@@ -40,6 +40,7 @@ from holdtrue_contracts.registry.v1.model_service_pb2 import (
     ModelVersionView,
 )
 from holdtrue_contracts.registry.v1.model_service_pb2_grpc import ModelServiceStub
+from holdtrue_contracts.registry.v1.quarantine_pb2 import ListQuarantineRequest, RejectedRecord
 from holdtrue_contracts.trainer.v1.trainer_service_pb2 import (
     GetRunRequest,
     ListRunsRequest,
@@ -115,10 +116,22 @@ class Desk:
         """Hang up."""
         await asyncio.gather(*(c.close() for c in self._channels.values()))
 
-    async def create_dataset(self, name: str, schema: DatasetSchema) -> str:
-        """Create a dataset; its id."""
-        answer = await self._datasets.CreateDataset(CreateDatasetRequest(name=name, schema=schema))
+    async def create_dataset(self, name: str, schema: DatasetSchema, rules: str) -> str:
+        """Create a dataset with rules (YAML); its id."""
+        answer = await self._datasets.CreateDataset(CreateDatasetRequest(name=name, schema=schema, rules=rules))
         return answer.dataset.dataset_id
+
+    async def rejects(self, name: str) -> list[RejectedRecord]:
+        """Return what was refused, with the original bytes."""
+        found: list[RejectedRecord] = []
+        token = ""
+        while True:
+            request = ListQuarantineRequest(dataset=name, with_bytes=True, page_token=token)
+            page = await self._datasets.ListQuarantine(request)
+            found += page.records
+            token = page.next_page_token
+            if not token:
+                return found
 
     async def published(self, name: str, rows: int, seconds: float) -> DatasetVersionPublished:
         """Close a version and return it when it has all ``rows``."""

@@ -78,6 +78,33 @@ class PredictionReport:
 
 
 @dataclass(frozen=True)
+class QuarantineReport:
+    """What became of the bad records that were planted among the good ones."""
+
+    planted: int
+    in_quarantine: int
+    lost: int
+    """Planted, but not in quarantine with the content and the fault that they had."""
+    not_planted: int
+    """In quarantine, but nobody planted it so."""
+    by_fault: dict[str, int]
+    """Records in quarantine by the code of their first fault."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether exactly what was planted is there."""
+        return not self.lost and not self.not_planted
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        faults = ", ".join(f"{count} {code}" for code, count in self.by_fault.items())
+        return (
+            f"{self.planted} bad records were among them: {self.in_quarantine} in quarantine with their bytes, "
+            f"{self.lost} lost ({faults})"
+        )
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole demonstration."""
 
@@ -91,6 +118,7 @@ class Report:
     versions: list[VersionReport]
     rollouts: list[RolloutReport]
     predictions: PredictionReport
+    quarantine: QuarantineReport
 
     def write(self, path: Path) -> None:
         """Write the report as JSON; NaN becomes null."""

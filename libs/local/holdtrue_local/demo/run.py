@@ -111,6 +111,7 @@ class _Reporter:
             versions=await self._versions(),
             rollouts=await self._rollouts(),
             predictions=predictions,
+            quarantine=self._story.quarantine,
         )
 
     async def _phase(self, chapter: Chapter) -> PhaseReport:
@@ -201,6 +202,8 @@ class _Reporter:
             ends.append(
                 f"{predictions.lost} predictions lost, {predictions.duplicated} duplicated, {predictions.failed} failed"
             )
+        if not self._story.quarantine.complete:
+            ends.append(str(self._story.quarantine))
         prompt = [
             alert.windows_after_change
             for alert in self._alerts()

@@ -18,6 +18,7 @@ from holdtrue_contracts.trainer.v1.runs_pb2 import TriggerKind
 from holdtrue_contracts.trainer.v1.trainer_service_pb2 import RetrainingPolicy, Run, RunState
 
 from .desk import Desk, NotHappenedError, until
+from .planted import RULES, TOTAL, Planted
 from .stream import FEATURES, Phase, Stream
 from .world import World, row
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from .ledger import Chapter
     from .pace import Pace
+    from .report import QuarantineReport
 
 DATASET, MODEL = "payments", "fraud-check"
 FLOOR = 0.75
@@ -49,6 +51,8 @@ class Story:
         """Prepare to tell it on a running, empty platform."""
         self._pace, self._seed, self._client, self._desk, self._say = pace, seed, client, desk, say
         self._stream = Stream(seed)
+        self._planted = Planted()
+        self.quarantine: QuarantineReport
         self.model: Model
         self.world: World
         self.changed_ns = 0
@@ -80,17 +84,22 @@ class Story:
             label="fraud",
             time="at",
         )
-        await self._desk.create_dataset(DATASET, schema)
+        await self._desk.create_dataset(DATASET, schema, RULES)
         await asyncio.to_thread(self._send_history, rows)
         version = await self._desk.published(DATASET, rows, _NEVER_BY_ITSELF_SECONDS)
         self._say(f"data       {rows:,} labelled payments arrived as events: dataset {DATASET}@{version.version}")
+        self.quarantine = self._planted.compare(await self._desk.rejects(DATASET))
+        self._say(f"refused    {self.quarantine}")
 
     def _send_history(self, rows: int) -> None:
         past = self._stream.take(rows, Phase.STABLE)
         start, step = time.time() - 3600, 3600 / rows
         with self._client.producer() as producer:
             for i, (x, y) in enumerate(zip(past.x, past.y.tolist(), strict=True)):
-                producer.event(DATASET, {**row(x), "fraud": y}, at=start + i * step)
+                good, at = {**row(x), "fraud": y}, start + i * step
+                if i % (rows // TOTAL) == 0 and i // (rows // TOTAL) < TOTAL:
+                    producer.event(DATASET, self._planted.spoil(good, at), at=at)
+                producer.event(DATASET, good, at=at)
 
     async def _train_first(self) -> None:
         self.model = await self._desk.create_model(MODEL, FLOOR)
