@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from holdtrue_contracts.registry.v1.datasets_pb2 import CommitRange, DatasetSchema
-from holdtrue_registry.domain.datasets import Dataset
+from holdtrue_lake.history import Version
+from holdtrue_lake.ranges import Ranges
+from holdtrue_registry.domain.datasets import Dataset, published
 from holdtrue_registry.domain.names import name_problem
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -29,10 +31,12 @@ DATASET = Dataset(
 )
 
 
-def test_a_version_holds_everything_accepted_so_far() -> None:
-    version = DATASET.close("digest")
+def test_what_is_told_about_a_version() -> None:
+    made = Version(3, Ranges.of([(0, 7)]), Ranges(), 7, "digest", NOW)
 
-    assert (version.version, version.parent, version.rows) == (3, 2, 150)
+    version = published(DATASET, made, 150, (5, 9))
+
+    assert (version.version, version.parent, version.rows, version.digest) == (3, 2, 150, "digest")
     assert list(version.ranges) == [CommitRange(first=0, last=7)]
     assert (version.from_ns, version.to_ns) == (5_000, 9_000)
 

@@ -38,6 +38,7 @@ from holdtrue_contracts.registry.v1.rules_pb2 import (
     RuleSet,
 )
 
+from holdtrue.dataset_history import DatasetHistory
 from holdtrue.errors import AlreadyExists, InvalidArgument, NotFound
 from holdtrue.paging import pages
 from holdtrue.waiting import Progress, silent
@@ -66,7 +67,7 @@ class Added:
     """The first of them in words."""
 
 
-class Datasets:
+class Datasets(DatasetHistory):
     """The registry's datasets. What it returns are the platform's own messages."""
 
     def __init__(self, connection: Connection) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished, RecordsQuarantined
+from holdtrue_contracts.registry.v1.datasets_pb2 import RecordsQuarantined
 from holdtrue_contracts.registry.v1.models_pb2 import (
     ModelVersion,
     ModelVersionApproved,
@@ -15,7 +15,6 @@ from holdtrue_contracts.registry.v1.models_pb2 import (
     ModelVersionValidated,
 )
 from holdtrue_events.react import Rejected
-from holdtrue_lake.digest import version_digest
 from holdtrue_lake.rules import rules_bytes
 
 from holdtrue_registry.domain.evidence import evidence
@@ -94,15 +93,6 @@ async def put_rules(  # noqa: PLR0913, PLR0917  what there is to say about rules
     if newest and newest.digest == digest:
         return newest
     return await RuleStore(tx).add(dataset.id, digest, text, reason)
-
-
-async def close_version(tx: Transaction, dataset: Dataset) -> DatasetVersionPublished:
-    """Make everything accepted so far the next version and tell about it. The dataset is locked and has new rows."""
-    store = DatasetStore(tx)
-    published = dataset.close(version_digest(await store.digests(dataset.id), dataset.schema_id))
-    await store.add_version(published)
-    tx.publish(published, aggregate_version=published.version)
-    return published
 
 
 async def register_run(tx: Transaction, blobs: Blobs, run: RunSucceeded) -> None:

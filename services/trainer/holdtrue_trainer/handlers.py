@@ -21,7 +21,7 @@ from holdtrue_contracts.monitor.v1.alerts_pb2 import (
     AlertResolved,
     AlertUpdated,
 )
-from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished
+from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished, DatasetVersionRetracted
 from holdtrue_contracts.registry.v1.models_pb2 import (
     ModelVersionApproved,
     ModelVersionRegistered,
@@ -48,6 +48,12 @@ async def on_dataset_version(event: Event[DatasetVersionPublished], tx: Transact
     await DatasetStore(tx).put(event.data)
     for model_id in await RetrainingStore(tx).reading(event.data.dataset_id):
         await decide_soon(tx, model_id)
+
+
+@subscribes(DatasetVersionRetracted)
+async def on_dataset_version_retracted(event: Event[DatasetVersionRetracted], tx: Transaction) -> None:
+    """Train nothing on the version any more."""
+    await DatasetStore(tx).retract(event.data.dataset_id, event.data.version)
 
 
 @subscribes(DeploymentState)

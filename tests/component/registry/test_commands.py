@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.component.registry.harness import Registry
 
 
-RULES_PAGE = Path(__file__).parents[3] / "docs" / "rules.md"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 class Done(NamedTuple):
@@ -186,18 +186,111 @@ def test_refused_records_of_an_unknown_dataset(holdtrue: Callable[[str], Done]) 
     assert json.loads(done.err)["next"] == "holdtrue datasets list"
 
 
-def test_what_the_docs_say_about_rules_runs(holdtrue: Callable[[str], Done], tmp_path: Path, name: str) -> None:
-    (tmp_path / "january.csv").write_text(csv(table()))
-    (tmp_path / "february.jsonl").write_text("\n".join(map(json.dumps, table(10, least=-1.0).to_pylist())))
-    blocks = re.findall(r"^```sh\n(.*?)^```", RULES_PAGE.read_text(), re.MULTILINE | re.DOTALL)
+def run_page(page: str, holdtrue: Callable[[str], Done], folder: Path, name: str) -> list[str]:
+    """Run every command line of a page of the docs, for a dataset of the test's own."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line]
-
     for line in lines:
         command, _, target = line.removeprefix("./holdtrue ").partition(" > ")
         done = holdtrue(command.replace("payments", name))
         assert done.code == 0, (line, done.err)
         if target:
-            (tmp_path / target).write_text(done.out)
+            (folder / target).write_text(done.out)
+    return lines
+
+
+def test_what_the_docs_say_about_rules_runs(holdtrue: Callable[[str], Done], tmp_path: Path, name: str) -> None:
+    (tmp_path / "january.csv").write_text(csv(table()))
+    (tmp_path / "february.jsonl").write_text("\n".join(map(json.dumps, table(10, least=-1.0).to_pylist())))
+
+    lines = run_page("rules.md", holdtrue, tmp_path, name)
 
     assert len(lines) >= 6
     assert [row["row"] for row in holdtrue(f"data rejects {name} -o json").json] == [0]
+
+
+def test_what_the_docs_say_about_versions_runs(holdtrue: Callable[[str], Done], tmp_path: Path, name: str) -> None:
+    for number, month in enumerate(("january", "february", "march")):
+        (tmp_path / f"{month}.csv").write_text(csv(table(20 + number, least=number)))
+
+    lines = run_page("versions.md", holdtrue, tmp_path, name)
+
+    assert len(lines) >= 8
+    versions = holdtrue(f"datasets show {name} -o json").json
+    assert [(v["version"], v["rows"], v["status"], v["restores"]) for v in versions] == [
+        (5, 20, "published", 1), (4, 42, "published", 0), (3, 63, "retracted", 0), (2, 41, "retracted", 0),
+        (1, 20, "published", 0),
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def grown(holdtrue: Callable[[str], Done], tmp_path: Path, name: str) -> str:
+    """Name of a dataset with two versions of 20 and 41 rows."""
+    for number in range(2):
+        (tmp_path / f"{number}.csv").write_text(csv(table(20 + number, least=number)))
+        assert holdtrue(f"datasets add {name} {number}.csv --label fraud --time booked_at").code == 0
+    return name
+
+
+def test_versions_are_compared(holdtrue: Callable[[str], Done], grown: str) -> None:
+    shown = holdtrue(f"datasets diff {grown}@2")
+    document = holdtrue(f"datasets diff {grown}@1 {grown}@latest -o json").json
+    other = holdtrue(f"datasets diff {grown}@1 other@2")
+
+    assert "20 → 41" in shown.out
+    assert "PSI" in shown.out
+    assert (document["rows_added"], document["rows_removed"], document["commits_added"]) == (21, 0, "1")
+    assert {column["column"] for column in document["columns"]} == {"amount", "country", "booked_at", "fraud"}
+    assert (other.code, "two versions of one dataset" in other.err) == (2, True)
+    assert holdtrue(f"datasets diff {grown}@1 --no-statistics").code == 6  # the first came of none
+
+
+def test_taking_back_asks_first_and_can_be_tried(holdtrue: Callable[[str], Done], grown: str) -> None:
+    trial = holdtrue(f"datasets retract {grown} --commits 0 --reason broken --dry-run -o json").json
+    unasked = holdtrue(f"datasets retract {grown} --commits 0 --reason broken")
+    done = holdtrue(f"datasets retract {grown} --commits 0 --reason broken --yes -o json").json
+    again = holdtrue(f"datasets retract {grown} --commits 0 --reason broken --yes")
+
+    assert (trial["name"], trial["rows"], trial["flagged"]) == (f"{grown}@3", 21, [f"{grown}@1", f"{grown}@2"])
+    assert unasked.code == 2
+    assert "would leave out 20 rows of commits 0 (1 batches)" in unasked.err
+    assert "repeat with --yes" in unasked.err
+    assert done["version"]["digest"] == trial["version"]["digest"]
+    assert (again.code, "retracted already" in again.err) == (5, True)
+    [newest, oldest] = holdtrue(f"datasets commits {grown} -o json").json
+    assert (newest["retracted"], oldest["retracted"]) == (False, True)
+    batch = newest["batch_ids"][0]
+    assert holdtrue(f"datasets retract {grown} --batch {batch} --reason gone --dry-run -o json").json["rows"] == 0
+
+
+def test_rolling_back_asks_first_and_can_be_tried(holdtrue: Callable[[str], Done], grown: str) -> None:
+    trial = holdtrue(f"datasets rollback {grown}@1 --reason twice --dry-run -o json").json
+    unasked = holdtrue(f"datasets rollback {grown}@1 --reason twice")
+    done = holdtrue(f"datasets rollback {grown}@1 --reason twice --yes -o json").json
+
+    assert (trial["rows"], trial["restores"], trial["commits_removed"]) == (20, f"{grown}@1", "1")
+    assert (unasked.code, "would leave out 21 rows of commits 1" in unasked.err) == (2, True)
+    assert (done["name"], done["reason"]) == (f"{grown}@3", "twice")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("datasets retract NAME --reason x", 2, "--commits or --batch"),
+        ("datasets retract NAME --commits 1-x --reason x", 2, "numbers and ranges such as 3,5-7"),
+        ("datasets retract NAME --commits 99 --reason x", 6, "no commits 99"),
+        ("datasets retract NAME --commits 1", 2, "--reason"),
+        ("datasets rollback NAME --reason x", 2, "the number of the older version"),
+        ("datasets rollback NAME@9 --reason x", 3, "no version 9; its newest is 2"),
+        ("datasets rollback nothing@1 --reason x", 3, "holdtrue datasets list"),
+        ("datasets commits nothing", 3, "holdtrue datasets list"),
+        ("datasets diff NAME@7", 3, "no version 7"),
+    ],
+)
+def test_what_cannot_be_done_is_explained(
+    holdtrue: Callable[[str], Done], grown: str, line: str, code: int, says: str
+) -> None:
+    done = holdtrue(line.replace("NAME", grown))
+
+    assert done.code == code, done.err
+    assert says in done.err

@@ -14,7 +14,9 @@ from holdtrue_contracts.registry.v1.datasets_pb2 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from holdtrue_lake.history import Version
 
 
 @dataclass(frozen=True)
@@ -49,22 +51,33 @@ class Dataset:
         waited = self.open_since is not None and now - self.open_since >= timedelta(seconds=version_seconds)
         return bool(version_seconds) and waited
 
-    def close(self, digest: str) -> DatasetVersionPublished:
-        """Return the next version: everything accepted so far. A version is a watermark over the table's commits."""
-        return DatasetVersionPublished(
-            dataset_id=self.id,
-            name=self.name,
-            version=self.latest_version + 1,
-            digest=digest,
-            rows=self.accepted,
-            ranges=[CommitRange(first=0, last=self.last_commit)],
-            schema_id=self.schema_id,
-            schema=self.schema,
-            status=DATASET_VERSION_STATUS_PUBLISHED,
-            parent=self.latest_version,
-            from_ns=self.from_us * 1000,
-            to_ns=self.to_us * 1000,
-        )
+
+def published(  # noqa: PLR0913, PLR0917  what there is to say about a version
+    dataset: Dataset, version: Version, rows: int, bounds: tuple[int, int], reason: str = "", restores: int = 0
+) -> DatasetVersionPublished:
+    """Return what is told about a new version; `bounds` are of its events' times, in microseconds."""
+    return DatasetVersionPublished(
+        dataset_id=dataset.id,
+        name=dataset.name,
+        version=version.number,
+        digest=version.digest,
+        rows=rows,
+        ranges=commit_ranges(version.commits),
+        schema_id=dataset.schema_id,
+        schema=dataset.schema,
+        status=DATASET_VERSION_STATUS_PUBLISHED,
+        parent=dataset.latest_version,
+        from_ns=bounds[0] * 1000,
+        to_ns=bounds[1] * 1000,
+        retracted=commit_ranges(version.retracted),
+        reason=reason,
+        restores=restores,
+    )
+
+
+def commit_ranges(spans: Iterable[tuple[int, int]]) -> list[CommitRange]:
+    """Return ranges of commits as a message has them."""
+    return [CommitRange(first=first, last=last) for first, last in spans]
 
 
 @dataclass(frozen=True)

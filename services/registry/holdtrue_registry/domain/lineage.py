@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from holdtrue_contracts.trainer.v1.runs_pb2 import RunSpec
 
 
+MODEL_VERSION = "model_version"
+
+
 @dataclass(frozen=True)
 class Node:
     """A thing: its kind and its id within the kind."""
@@ -29,13 +32,18 @@ class Edge:
 
 def model_version_node(name: str, version: int) -> Node:
     """Return the node of a model version, for example `fraud@3`."""
-    return Node("model_version", f"{name}@{version}")
+    return Node(MODEL_VERSION, f"{name}@{version}")
+
+
+def dataset_version_node(name: str, version: int) -> Node:
+    """Return the node of a dataset version, for example `payments@3`."""
+    return Node("dataset_version", f"{name}@{version}")
 
 
 def run_edges(spec: RunSpec, version: ModelVersion) -> list[Edge]:
     """Return the edges around a run: the dataset version and alerts before it, the model version after it."""
     run = Node("run", spec.run_id)
-    dataset = Node("dataset_version", f"{spec.dataset_name}@{spec.dataset_version}")
+    dataset = dataset_version_node(spec.dataset_name, spec.dataset_version)
     return [
         Edge(dataset, run, "trained_on"),
         *(Edge(Node("alert", alert), run, "triggered") for alert in spec.alert_ids),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetSchema, DatasetVersionPublished
+from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetSchema, DatasetVersionPublished, DatasetVersionStatus
 
 from holdtrue_registry.domain.datasets import Batch, Dataset
 
@@ -164,58 +164,39 @@ class DatasetStore:
         )
         return [Batch(row["batch_id"], row["accepted"], row["codes"], tuple(row["examples"])) for row in rows]
 
-    async def digests(self, dataset_id: str) -> list[str]:
-        """Return the content digests of all commits that are recorded."""
-        rows = await self._tx.fetch(
-            "SELECT digest FROM dataset_commit WHERE tenant = $1 AND dataset_id = $2", self._tenant, dataset_id
-        )
-        return [row["digest"] for row in rows]
-
-    async def add_version(self, published: DatasetVersionPublished) -> None:
-        """Insert a version and make it the dataset's latest, under the lock."""
-        await self._tx.execute(
-            "INSERT INTO dataset_version (tenant, dataset_id, version, published, actor) VALUES ($1, $2, $3, $4, $5)",
-            self._tenant,
-            published.dataset_id,
-            published.version,
-            published.SerializeToString(deterministic=True),
-            self._tx.actor.to_header().decode(),
-        )
-        await self._tx.execute(
-            """UPDATE dataset SET latest_version = $3, published_rows = $4, open_since = NULL
-            WHERE tenant = $1 AND id = $2""",
-            self._tenant,
-            published.dataset_id,
-            published.version,
-            published.rows,
-        )
-
     async def version(self, dataset_id: str, number: int) -> DatasetVersionPublished | None:
         """Return a version."""
-        published = await self._tx.fetchval(
-            "SELECT published FROM dataset_version WHERE tenant = $1 AND dataset_id = $2 AND version = $3",
+        row = await self._tx.fetchrow(
+            "SELECT published, status FROM dataset_version WHERE tenant = $1 AND dataset_id = $2 AND version = $3",
             self._tenant,
             dataset_id,
             number,
         )
-        return DatasetVersionPublished.FromString(published) if published is not None else None
+        return _version(row) if row else None
 
     async def versions(self, dataset_id: str, before: int, size: int) -> list[DatasetVersionPublished]:
         """Return versions with numbers below `before`, newest first."""
         rows = await self._tx.fetch(
-            """SELECT published FROM dataset_version WHERE tenant = $1 AND dataset_id = $2 AND version < $3
+            """SELECT published, status FROM dataset_version WHERE tenant = $1 AND dataset_id = $2 AND version < $3
             ORDER BY version DESC LIMIT $4""",
             self._tenant,
             dataset_id,
             before,
             size,
         )
-        return [DatasetVersionPublished.FromString(row["published"]) for row in rows]
+        return [_version(row) for row in rows]
 
 
 def _dataset(row: Record) -> Dataset:
     fields: dict[str, Any] = {**row, "schema": DatasetSchema.FromString(row["schema"])}
     return Dataset(**fields)
+
+
+def _version(row: Record) -> DatasetVersionPublished:
+    """Return a version as it was published, with the status that it has now."""
+    version = DatasetVersionPublished.FromString(row["published"])
+    version.status = DatasetVersionStatus.Value(f"DATASET_VERSION_STATUS_{row['status'].upper()}")
+    return version
 
 
 def _time(micros: int) -> datetime:

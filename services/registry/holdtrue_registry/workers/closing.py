@@ -10,7 +10,7 @@ import structlog
 from holdtrue_contracts.actor import Actor, ActorKind
 from holdtrue_core.errors import Unavailable
 
-from holdtrue_registry.commands import close_version
+from holdtrue_registry.history import close_version
 from holdtrue_registry.store.datasets import DatasetStore
 
 if TYPE_CHECKING:

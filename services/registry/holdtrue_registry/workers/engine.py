@@ -17,7 +17,8 @@ from holdtrue_events.dead_letters import DeadLetters
 from holdtrue_lake.ingest import Target
 from prometheus_client import Counter
 
-from holdtrue_registry.commands import close_version, record_commits
+from holdtrue_registry.commands import record_commits
+from holdtrue_registry.history import close_version
 from holdtrue_registry.store.datasets import DatasetStore
 from holdtrue_registry.store.positions import PositionStore
 from holdtrue_registry.workers.messages import CONSUMER, TOPIC, Message

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdtrue_contracts.deployer.v1.deployments_pb2 import DeploymentState, Revision, Role
-from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished
+from holdtrue_contracts.registry.v1.datasets_pb2 import DATASET_VERSION_STATUS_RETRACTED, DatasetVersionPublished
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -44,6 +44,13 @@ class DatasetStore:
     async def find(self, name_or_id: str, version: int = 0) -> DatasetVersionPublished | None:
         """Return a version of the dataset with this id or name; 0: the newest."""
         return _dataset(await self._tx.fetchrow(_FIND_DATASET, self._tenant, name_or_id, version))
+
+    async def retract(self, dataset_id: str, version: int) -> None:
+        """Mark a version, if it is known, as one that nothing is trained on."""
+        found = await self.find(dataset_id, version)
+        if found is not None:
+            found.status = DATASET_VERSION_STATUS_RETRACTED
+            await self.put(found)
 
     async def names(self) -> list[str]:
         """Return the names of the known datasets, at most 20."""

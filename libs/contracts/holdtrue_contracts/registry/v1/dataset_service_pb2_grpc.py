@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from holdtrue_contracts.registry.v1 import dataset_history_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2
 from holdtrue_contracts.registry.v1 import dataset_service_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2
 from holdtrue_contracts.registry.v1 import quarantine_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2
 from holdtrue_contracts.registry.v1 import rules_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2
@@ -66,6 +67,26 @@ class DatasetServiceStub:
                 '/holdtrue.registry.v1.DatasetService/PublishVersion',
                 request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2.PublishVersionRequest.SerializeToString,
                 response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2.PublishVersionResponse.FromString,
+                _registered_method=True)
+        self.ListDatasetCommits = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/ListDatasetCommits',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.ListDatasetCommitsRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.ListDatasetCommitsResponse.FromString,
+                _registered_method=True)
+        self.CompareVersions = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/CompareVersions',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.CompareVersionsRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.CompareVersionsResponse.FromString,
+                _registered_method=True)
+        self.RetractCommits = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/RetractCommits',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RetractCommitsRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RetractCommitsResponse.FromString,
+                _registered_method=True)
+        self.RollBackVersion = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/RollBackVersion',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionResponse.FromString,
                 _registered_method=True)
         self.PutRules = channel.unary_unary(
                 '/holdtrue.registry.v1.DatasetService/PutRules',
@@ -135,6 +156,34 @@ class DatasetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDatasetCommits(self, request, context):
+        """Commits of a dataset, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareVersions(self, request, context):
+        """What changed from one version to another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetractCommits(self, request, context):
+        """Make a version without bad commits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBackVersion(self, request, context):
+        """Make a version with the commits of an older one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PutRules(self, request, context):
         """Put rules in force.
         """
@@ -195,6 +244,26 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     servicer.PublishVersion,
                     request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2.PublishVersionRequest.FromString,
                     response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2.PublishVersionResponse.SerializeToString,
+            ),
+            'ListDatasetCommits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDatasetCommits,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.ListDatasetCommitsRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.ListDatasetCommitsResponse.SerializeToString,
+            ),
+            'CompareVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareVersions,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.CompareVersionsRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.CompareVersionsResponse.SerializeToString,
+            ),
+            'RetractCommits': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetractCommits,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RetractCommitsRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RetractCommitsResponse.SerializeToString,
+            ),
+            'RollBackVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBackVersion,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionResponse.SerializeToString,
             ),
             'PutRules': grpc.unary_unary_rpc_method_handler(
                     servicer.PutRules,
@@ -380,6 +449,114 @@ class DatasetService:
             '/holdtrue.registry.v1.DatasetService/PublishVersion',
             holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2.PublishVersionRequest.SerializeToString,
             holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2.PublishVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDatasetCommits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/ListDatasetCommits',
+            holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.ListDatasetCommitsRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.ListDatasetCommitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/CompareVersions',
+            holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.CompareVersionsRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.CompareVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetractCommits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/RetractCommits',
+            holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RetractCommitsRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RetractCommitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBackVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/RollBackVersion',
+            holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ What people and programs ask about data."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from holdtrue_contracts.registry.v1 import dataset_history_pb2 as _dataset_history_pb2
 from holdtrue_contracts.registry.v1 import dataset_service_pb2 as _dataset_service_pb2
 from holdtrue_contracts.registry.v1 import quarantine_pb2 as _quarantine_pb2
 from holdtrue_contracts.registry.v1 import rules_pb2 as _rules_pb2
@@ -47,6 +48,14 @@ class DatasetServiceStub:
     """Versions, newest first."""
     PublishVersion: _grpc.UnaryUnaryMultiCallable[_dataset_service_pb2.PublishVersionRequest, _dataset_service_pb2.PublishVersionResponse]
     """Close a version now."""
+    ListDatasetCommits: _grpc.UnaryUnaryMultiCallable[_dataset_history_pb2.ListDatasetCommitsRequest, _dataset_history_pb2.ListDatasetCommitsResponse]
+    """Commits of a dataset, newest first."""
+    CompareVersions: _grpc.UnaryUnaryMultiCallable[_dataset_history_pb2.CompareVersionsRequest, _dataset_history_pb2.CompareVersionsResponse]
+    """What changed from one version to another."""
+    RetractCommits: _grpc.UnaryUnaryMultiCallable[_dataset_history_pb2.RetractCommitsRequest, _dataset_history_pb2.RetractCommitsResponse]
+    """Make a version without bad commits."""
+    RollBackVersion: _grpc.UnaryUnaryMultiCallable[_dataset_history_pb2.RollBackVersionRequest, _dataset_history_pb2.RollBackVersionResponse]
+    """Make a version with the commits of an older one."""
     PutRules: _grpc.UnaryUnaryMultiCallable[_rules_pb2.PutRulesRequest, _rules_pb2.PutRulesResponse]
     """Put rules in force."""
     GetRules: _grpc.UnaryUnaryMultiCallable[_rules_pb2.GetRulesRequest, _rules_pb2.GetRulesResponse]
@@ -73,6 +82,14 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Versions, newest first."""
     PublishVersion: _aio.UnaryUnaryMultiCallable[_dataset_service_pb2.PublishVersionRequest, _dataset_service_pb2.PublishVersionResponse]  # type: ignore[assignment]
     """Close a version now."""
+    ListDatasetCommits: _aio.UnaryUnaryMultiCallable[_dataset_history_pb2.ListDatasetCommitsRequest, _dataset_history_pb2.ListDatasetCommitsResponse]  # type: ignore[assignment]
+    """Commits of a dataset, newest first."""
+    CompareVersions: _aio.UnaryUnaryMultiCallable[_dataset_history_pb2.CompareVersionsRequest, _dataset_history_pb2.CompareVersionsResponse]  # type: ignore[assignment]
+    """What changed from one version to another."""
+    RetractCommits: _aio.UnaryUnaryMultiCallable[_dataset_history_pb2.RetractCommitsRequest, _dataset_history_pb2.RetractCommitsResponse]  # type: ignore[assignment]
+    """Make a version without bad commits."""
+    RollBackVersion: _aio.UnaryUnaryMultiCallable[_dataset_history_pb2.RollBackVersionRequest, _dataset_history_pb2.RollBackVersionResponse]  # type: ignore[assignment]
+    """Make a version with the commits of an older one."""
     PutRules: _aio.UnaryUnaryMultiCallable[_rules_pb2.PutRulesRequest, _rules_pb2.PutRulesResponse]  # type: ignore[assignment]
     """Put rules in force."""
     GetRules: _aio.UnaryUnaryMultiCallable[_rules_pb2.GetRulesRequest, _rules_pb2.GetRulesResponse]  # type: ignore[assignment]
@@ -132,6 +149,38 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_service_pb2.PublishVersionResponse, _abc.Awaitable[_dataset_service_pb2.PublishVersionResponse]]:
         """Close a version now."""
+
+    @_abc_1.abstractmethod
+    def ListDatasetCommits(
+        self,
+        request: _dataset_history_pb2.ListDatasetCommitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_history_pb2.ListDatasetCommitsResponse, _abc.Awaitable[_dataset_history_pb2.ListDatasetCommitsResponse]]:
+        """Commits of a dataset, newest first."""
+
+    @_abc_1.abstractmethod
+    def CompareVersions(
+        self,
+        request: _dataset_history_pb2.CompareVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_history_pb2.CompareVersionsResponse, _abc.Awaitable[_dataset_history_pb2.CompareVersionsResponse]]:
+        """What changed from one version to another."""
+
+    @_abc_1.abstractmethod
+    def RetractCommits(
+        self,
+        request: _dataset_history_pb2.RetractCommitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_history_pb2.RetractCommitsResponse, _abc.Awaitable[_dataset_history_pb2.RetractCommitsResponse]]:
+        """Make a version without bad commits."""
+
+    @_abc_1.abstractmethod
+    def RollBackVersion(
+        self,
+        request: _dataset_history_pb2.RollBackVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_history_pb2.RollBackVersionResponse, _abc.Awaitable[_dataset_history_pb2.RollBackVersionResponse]]:
+        """Make a version with the commits of an older one."""
 
     @_abc_1.abstractmethod
     def PutRules(

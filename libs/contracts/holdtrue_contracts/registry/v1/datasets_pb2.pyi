@@ -201,6 +201,9 @@ class DatasetVersionPublished(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     FROM_NS_FIELD_NUMBER: _builtins.int
     TO_NS_FIELD_NUMBER: _builtins.int
+    RETRACTED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RESTORES_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """Id of the dataset."""
     name: _builtins.str
@@ -223,6 +226,10 @@ class DatasetVersionPublished(_message.Message):
     """Earliest time of an event in it, nanoseconds since the epoch."""
     to_ns: _builtins.int
     """Latest time of an event in it, nanoseconds since the epoch."""
+    reason: _builtins.str
+    """Why a person made it; empty: it was closed by rows, time or PublishVersion."""
+    restores: _builtins.int
+    """Number of the older version whose commits it has again; 0: none."""
     @_builtins.property
     def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommitRange]:
         """Commits of the dataset's table that make the version."""
@@ -230,6 +237,10 @@ class DatasetVersionPublished(_message.Message):
     @_builtins.property
     def schema(self) -> Global___DatasetSchema:
         """The schema itself."""
+
+    @_builtins.property
+    def retracted(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommitRange]:
+        """Commits that it leaves out because a person has retracted them."""
 
     def __init__(
         self,
@@ -247,14 +258,61 @@ class DatasetVersionPublished(_message.Message):
         parent: _builtins.int = ...,
         from_ns: _builtins.int = ...,
         to_ns: _builtins.int = ...,
+        retracted: _abc.Iterable[Global___CommitRange] | None = ...,
+        reason: _builtins.str = ...,
+        restores: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "digest", b"digest", "from_ns", b"from_ns", "name", b"name", "parent", b"parent", "profile_digest", b"profile_digest", "ranges", b"ranges", "rows", b"rows", "schema", b"schema", "schema_id", b"schema_id", "status", b"status", "to_ns", b"to_ns", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "digest", b"digest", "from_ns", b"from_ns", "name", b"name", "parent", b"parent", "profile_digest", b"profile_digest", "ranges", b"ranges", "reason", b"reason", "restores", b"restores", "retracted", b"retracted", "rows", b"rows", "schema", b"schema", "schema_id", b"schema_id", "status", b"status", "to_ns", b"to_ns", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DatasetVersionPublished: _TypeAlias = DatasetVersionPublished  # noqa: Y015
+
+@_typing.final
+class DatasetVersionRetracted(_message.Message):
+    """A version holds commits that a person has retracted since: it stays readable as it is, and nothing trains on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    COMMITS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SUCCESSOR_FIELD_NUMBER: _builtins.int
+    dataset_id: _builtins.str
+    """Id of the dataset."""
+    name: _builtins.str
+    """Name of the dataset at that time."""
+    version: _builtins.int
+    """Number of the version."""
+    reason: _builtins.str
+    """Why."""
+    successor: _builtins.int
+    """Number of the version that leaves them out."""
+    @_builtins.property
+    def commits(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommitRange]:
+        """Retracted commits that it holds."""
+
+    def __init__(
+        self,
+        *,
+        dataset_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        version: _builtins.int = ...,
+        commits: _abc.Iterable[Global___CommitRange] | None = ...,
+        reason: _builtins.str = ...,
+        successor: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commits", b"commits", "dataset_id", b"dataset_id", "name", b"name", "reason", b"reason", "successor", b"successor", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatasetVersionRetracted: _TypeAlias = DatasetVersionRetracted  # noqa: Y015
 
 @_typing.final
 class RecordsQuarantined(_message.Message):

@@ -1,0 +1,180 @@
+"""What people do with the versions of a dataset, each in one transaction under the dataset's lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished, DatasetVersionRetracted
+from holdtrue_core.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound
+from holdtrue_lake.history import Status
+from holdtrue_lake.ranges import Ranges
+
+from holdtrue_registry.domain.datasets import commit_ranges, published
+from holdtrue_registry.domain.lineage import MODEL_VERSION, dataset_version_node
+from holdtrue_registry.store.history import HistoryStore
+from holdtrue_registry.store.lineage import LineageStore
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdtrue_events.outbox import Transaction
+    from holdtrue_lake.history import History, Version
+
+    from holdtrue_registry.domain.datasets import Dataset
+
+MOST_SPANS = 10_000
+
+
+@dataclass(frozen=True)
+class Retraction:
+    """A version without bad commits: what it takes out, which versions it flags, which models learned from them."""
+
+    version: DatasetVersionPublished
+    commits: Ranges
+    batch_ids: Sequence[str]
+    rows: int
+    flagged: Sequence[int]
+    models: Sequence[str]
+
+
+@dataclass(frozen=True)
+class RollBack:
+    """A version with the commits of an older one: what it has and the newest had not, and the other way round."""
+
+    version: DatasetVersionPublished
+    added: Ranges
+    removed: Ranges
+    rows_removed: int
+
+
+def check_seen(dataset: Dataset, expected: int) -> None:
+    """Raise Conflict where the caller has seen another newest version; 0: any will do."""
+    if expected and dataset.latest_version != expected:
+        raise Conflict(
+            f"the newest version of dataset {dataset.name!r} is {dataset.latest_version} now, not {expected}: "
+            "look at it again and repeat",
+            reason="VERSION_CHANGED",
+        )
+
+
+async def retract(  # noqa: PLR0913  what there is to say
+    tx: Transaction, dataset: Dataset, commits: Ranges, batch_ids: Sequence[str], reason: str, *, dry_run: bool
+) -> Retraction:
+    """Make a version without commits, and flag those that hold them. With `dry_run` only say what would happen.
+
+    Raises InvalidArgument for commits and batches that are not there, FailedPrecondition where nothing would change.
+    """
+    store = HistoryStore(tx)
+    wanted = commits | await _of_batches(store, dataset, batch_ids)
+    history = await store.load(dataset)
+    before = history.newest
+    bad = wanted - before.retracted if before else wanted
+    if wanted and not bad:
+        raise FailedPrecondition(f"commits {wanted} are retracted already", reason="NOTHING_CHANGES")
+    try:
+        after = history.retract(bad, _now())
+    except ValueError as error:
+        raise InvalidArgument.of("commits", f"{error}; it has {len(history.digests)} commits, from 0") from error
+    flagged = [v for v in after.versions[:-1] if v.commits & bad]
+    newly = [v.number for v in flagged if history.version(v.number).status is not Status.RETRACTED]
+    version = await _described(store, dataset, after.versions[-1], reason)
+    if not dry_run:
+        await store.flag(dataset.id, newly)
+        for old in flagged:
+            tx.publish(_flag(dataset, old, bad, reason, version.version), aggregate_version=version.version)
+        await _save(tx, dataset, after, version)
+    numbers = [v.number for v in flagged]
+    return Retraction(
+        version=version,
+        commits=bad,
+        batch_ids=await store.batches_in(dataset.id, bad),
+        rows=(await store.holding(dataset.id, bad)).rows,
+        flagged=numbers,
+        models=await _models(tx, dataset, numbers),
+    )
+
+
+async def roll_back(  # noqa: PLR0913
+    tx: Transaction, dataset: Dataset, number: int, reason: str, *, reinstate: bool, dry_run: bool
+) -> RollBack:
+    """Make a version with the commits of an older one. With `dry_run` only say what would happen.
+
+    Raises NotFound for a version that is not there, FailedPrecondition where nothing would change.
+    """
+    store = HistoryStore(tx)
+    history = await store.load(dataset)
+    try:
+        after = history.roll_back(number, _now(), reinstate=reinstate)
+    except LookupError as error:
+        raise NotFound(
+            f"dataset {dataset.name!r} has no version {number}; its newest is {dataset.latest_version}",
+            hint=f"holdtrue datasets show {dataset.name}",
+        ) from error
+    newest, version = history.versions[-1], after.versions[-1]
+    waiting = Ranges.of([(newest.watermark + 1, dataset.last_commit)] if newest.watermark < dataset.last_commit else [])
+    added, removed = version.commits - newest.commits, (newest.commits | waiting) - version.commits
+    if not added and not removed:
+        raise FailedPrecondition(
+            f"version {newest.number} of dataset {dataset.name!r} has the commits of version {number} already",
+            reason="NOTHING_CHANGES",
+        )
+    described = await _described(store, dataset, version, reason, restores=number)
+    if not dry_run:
+        await _save(tx, dataset, after, described)
+    return RollBack(described, added, removed, (await store.holding(dataset.id, removed)).rows)
+
+
+async def close_version(tx: Transaction, dataset: Dataset) -> DatasetVersionPublished:
+    """Make everything accepted so far the next version and tell about it. The dataset is locked and has new rows."""
+    store = HistoryStore(tx)
+    after = (await store.load(dataset, most=1)).publish(_now())
+    version = await _described(store, dataset, after.versions[-1], "")
+    await _save(tx, dataset, after, version)
+    return version
+
+
+async def _save(tx: Transaction, dataset: Dataset, after: History, version: DatasetVersionPublished) -> None:
+    await HistoryStore(tx).add(dataset, after.versions[-1], version)
+    tx.publish(version, aggregate_version=version.version)
+
+
+async def _described(
+    store: HistoryStore, dataset: Dataset, version: Version, reason: str, restores: int = 0
+) -> DatasetVersionPublished:
+    holding = await store.holding(dataset.id, version.commits)
+    bounds = (holding.from_us, holding.to_us) if holding.to_us is not None else (dataset.from_us, dataset.to_us)
+    return published(dataset, version, holding.rows, (bounds[0] or 0, bounds[1] or 0), reason, restores)
+
+
+async def _of_batches(store: HistoryStore, dataset: Dataset, batch_ids: Sequence[str]) -> Ranges:
+    found = await store.commits_of(dataset.id, batch_ids)
+    if missing := [batch for batch in batch_ids if batch not in found]:
+        raise InvalidArgument.of(
+            "batch_ids", f"dataset {dataset.name!r} has ingested no batch {missing[0][:200]!r} ({len(missing)} unknown)"
+        )
+    return Ranges.of((number, number) for number in found.values())
+
+
+async def _models(tx: Transaction, dataset: Dataset, versions: Sequence[int]) -> list[str]:
+    found: set[str] = set()
+    for number in versions:
+        edges = await LineageStore(tx).around(dataset_version_node(dataset.name, number))
+        found |= {edge.target.id for edge in edges if edge.target.kind == MODEL_VERSION}
+    return sorted(found)
+
+
+def _flag(dataset: Dataset, old: Version, bad: Ranges, reason: str, successor: int) -> DatasetVersionRetracted:
+    return DatasetVersionRetracted(
+        dataset_id=dataset.id,
+        name=dataset.name,
+        version=old.number,
+        commits=commit_ranges(old.commits & bad),
+        reason=reason,
+        successor=successor,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

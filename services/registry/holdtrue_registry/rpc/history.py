@@ -1,0 +1,199 @@
+"""Methods about the history of datasets."""
+# ruff: noqa: N802  methods are named by the protocol
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING
+
+from holdtrue_contracts.registry.v1 import dataset_history_pb2 as pb
+from holdtrue_core.errors import InvalidArgument
+from holdtrue_core.rpc import actor_of, timestamp
+from holdtrue_lake.diff import diff_schemas
+from holdtrue_lake.layout import Layout
+from holdtrue_lake.profile import observe
+from holdtrue_lake.profile_diff import compare
+from holdtrue_lake.ranges import Ranges
+from holdtrue_lake.versions import read_version
+
+from holdtrue_registry.domain.datasets import commit_ranges
+from holdtrue_registry.history import MOST_SPANS, check_seen, retract, roll_back
+from holdtrue_registry.rpc.methods import DatasetMethods, find, version_of
+from holdtrue_registry.rpc.paging import number_of, page_size, token
+from holdtrue_registry.store.datasets import DatasetStore
+from holdtrue_registry.store.history import HistoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from holdtrue_contracts.registry.v1.datasets_pb2 import CommitRange, DatasetVersionPublished
+    from holdtrue_core.rpc import ServicerContext
+    from holdtrue_lake.profile_diff import Change
+    from holdtrue_storage.database import Transaction
+
+    from holdtrue_registry.domain.datasets import Dataset
+    from holdtrue_registry.store.history import CommitEntry
+
+MOST_BATCHES = 10_000
+
+
+class HistoryMethods(DatasetMethods):
+    """Commits, comparing versions, taking back."""
+
+    async def ListDatasetCommits(
+        self, request: pb.ListDatasetCommitsRequest, context: ServicerContext
+    ) -> pb.ListDatasetCommitsResponse:
+        """List commits, newest first."""
+        size = page_size(request.page_size)
+        async with self._outbox.transaction(actor_of(context)) as tx:
+            dataset = await find(tx, request.dataset)
+            store = HistoryStore(tx)
+            found = await store.commits(dataset.id, number_of(request.page_token), size)
+            newest = (await store.load(dataset, most=1)).newest
+        out = newest.retracted if newest else Ranges()
+        more = token(str(found[-1].number)) if len(found) == size else ""
+        return pb.ListDatasetCommitsResponse(commits=[_entry(c, out) for c in found], next_page_token=more)
+
+    async def CompareVersions(
+        self, request: pb.CompareVersionsRequest, context: ServicerContext
+    ) -> pb.CompareVersionsResponse:
+        """Say what changed from one version to another."""
+        async with self._outbox.transaction(actor_of(context)) as tx:
+            dataset = await find(tx, request.dataset)
+            after = await version_of(tx, dataset, request.after)
+            if not request.before and not after.parent:
+                raise InvalidArgument.of("before", f"{dataset.name}@{after.version} is the first version; name another")
+            before = await version_of(tx, dataset, request.before or after.parent)
+            store = HistoryStore(tx)
+            added, removed = _held(after) - _held(before), _held(before) - _held(after)
+            rows = [(await store.holding(dataset.id, commits)).rows for commits in (added, removed)]
+        schema = diff_schemas(before.schema, after.schema)
+        changes: list[Change] = []
+        if not request.without_statistics:
+            changes = await asyncio.to_thread(_compared, self._lake, before, after)
+        return pb.CompareVersionsResponse(
+            before=before,
+            after=after,
+            added=commit_ranges(added),
+            removed=commit_ranges(removed),
+            rows_added=rows[0],
+            rows_removed=rows[1],
+            schema_changes=[
+                *(f"{name} is new" for name in schema.added),
+                *(f"{name} is gone" for name in schema.removed),
+                *schema.changed,
+            ],
+            columns=map(_change, changes),
+        )
+
+    async def RetractCommits(
+        self, request: pb.RetractCommitsRequest, context: ServicerContext
+    ) -> pb.RetractCommitsResponse:
+        """Make a version without bad commits."""
+        _check_reason(request.reason, dry_run=request.dry_run)
+        commits = _asked(request.commits)
+        if not commits and not request.batch_ids:
+            raise InvalidArgument.of("commits", "name commits or batches to retract")
+        if len(request.batch_ids) > MOST_BATCHES:
+            raise InvalidArgument.of("batch_ids", f"expected at most {MOST_BATCHES}, got {len(request.batch_ids)}")
+        async with self._outbox.transaction(actor_of(context)) as tx:
+            dataset = await _locked(tx, request.dataset, request.expected_version)
+            done = await retract(
+                tx, dataset, commits, request.batch_ids, request.reason.strip(), dry_run=request.dry_run
+            )
+        return pb.RetractCommitsResponse(
+            version=done.version,
+            commits=commit_ranges(done.commits),
+            batch_ids=done.batch_ids,
+            rows=done.rows,
+            flagged=done.flagged,
+            models=done.models,
+        )
+
+    async def RollBackVersion(
+        self, request: pb.RollBackVersionRequest, context: ServicerContext
+    ) -> pb.RollBackVersionResponse:
+        """Make a version with the commits of an older one."""
+        _check_reason(request.reason, dry_run=request.dry_run)
+        async with self._outbox.transaction(actor_of(context)) as tx:
+            dataset = await _locked(tx, request.dataset, request.expected_version)
+            done = await roll_back(
+                tx,
+                dataset,
+                request.version,
+                request.reason.strip(),
+                reinstate=request.reinstate,
+                dry_run=request.dry_run,
+            )
+        return pb.RollBackVersionResponse(
+            version=done.version,
+            added=commit_ranges(done.added),
+            removed=commit_ranges(done.removed),
+            rows_removed=done.rows_removed,
+        )
+
+
+async def _locked(tx: Transaction, name_or_id: str, expected: int) -> Dataset:
+    found = await find(tx, name_or_id)
+    dataset = await DatasetStore(tx).lock(found.id) or found
+    check_seen(dataset, expected)
+    return dataset
+
+
+def _check_reason(reason: str, *, dry_run: bool) -> None:
+    if not dry_run and not reason.strip():
+        raise InvalidArgument.of("reason", "say why; it is kept with the version")
+
+
+def _asked(spans: Iterable[CommitRange]) -> Ranges:
+    wanted = [(span.first, span.last) for span in spans]
+    if len(wanted) > MOST_SPANS:
+        raise InvalidArgument.of("commits", f"expected at most {MOST_SPANS} ranges, got {len(wanted)}")
+    try:
+        return Ranges.of(wanted)
+    except ValueError as error:
+        raise InvalidArgument.of("commits", str(error)) from error
+
+
+def _held(version: DatasetVersionPublished) -> Ranges:
+    return Ranges.of((span.first, span.last) for span in version.ranges)
+
+
+def _entry(commit: CommitEntry, retracted: Ranges) -> pb.DatasetCommit:
+    return pb.DatasetCommit(
+        number=commit.number,
+        ingested_at=timestamp(commit.ingested_at),
+        accepted=commit.accepted,
+        quarantined=commit.quarantined,
+        batch_ids=commit.batch_ids,
+        digest=commit.digest,
+        rules_digest=commit.rules_digest,
+        retracted=commit.number in retracted,
+    )
+
+
+def _compared(lake: Path, before: DatasetVersionPublished, after: DatasetVersionPublished) -> list[Change]:
+    """Read both versions and compare what their columns hold; empty where one has no rows."""
+    if not before.rows or not after.rows:
+        return []
+    old, new = (read_version(lake, version.dataset_id, _held(version)) for version in (before, after))
+    personal = {column.name for column in before.schema.columns if column.pii}
+    layout = Layout.of(old, label=before.schema.label, pii=personal)
+    return compare(observe(old, layout), observe(new, layout))
+
+
+def _change(change: Change) -> pb.ColumnChange:
+    figures = {
+        "psi": change.psi,
+        "missing_before": change.missing[0],
+        "missing_after": change.missing[1],
+        "mean_before": change.mean[0],
+        "mean_after": change.mean[1],
+        "std_before": change.std[0],
+        "std_after": change.std[1],
+        "unseen": change.unseen,
+    }
+    known = {name: value for name, value in figures.items() if math.isfinite(value)}
+    return pb.ColumnChange(column=change.column, appeared=change.appeared, vanished=change.vanished, **known)
