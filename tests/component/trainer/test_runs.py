@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import psutil
 import pytest
+from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionRetracted
 from holdtrue_contracts.trainer.v1 import trainer_service_pb2 as pb
 from holdtrue_contracts.trainer.v1.runs_pb2 import (
     RUN_FAILURE_INFRASTRUCTURE,
@@ -62,6 +63,18 @@ async def test_a_version_that_is_about_to_be_known_is_waited_for(platform: Platf
     await asyncio.sleep(0.3)
     await platform.publish(version)
     assert (await asked).spec.dataset_version == 1
+
+
+async def test_nothing_trains_on_a_version_that_was_retracted(platform: Platform) -> None:
+    first, second = platform.data.grow(300), platform.data.grow(300)
+    await platform.publish(first)
+    await platform.publish(DatasetVersionRetracted(dataset_id=first.dataset_id, name=first.name, version=1))
+    await platform.publish(second)  # once this is known, so is what came before
+    assert (await platform.submit(dataset_version=2)).spec.dataset_version == 2
+
+    with pytest.raises(grpc.aio.AioRpcError, match="version 1 of dataset 'payments' is suspect or retracted") as caught:
+        await platform.submit(dataset_version=1)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
 WRONG: list[tuple[dict[str, Any], grpc.StatusCode, str]] = [
