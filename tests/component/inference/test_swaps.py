@@ -74,7 +74,7 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_and_says_why(
         await publish(bus, state(2, with_traffic(models[0], 0, STANDBY), swapped, missing))
         reasons = await failed(bus)
         await answers_of(load, "r0")
-    assert f"the revision serves {models[2].artifact_digest}, its manifest names" in reasons["r1"]
+    assert f"the revision serves onnx {models[2].artifact_digest}, its manifest names" in reasons["r1"]
     assert f"blob {'0' * 64} is not in" in reasons["r2"]
     assert load.failures == []
     assert set(load.revisions) == {"r0"}
