@@ -15,6 +15,7 @@ from holdtrue_events.outbox import Outbox
 from holdtrue_events.react import React
 from holdtrue_events.relay import Relay
 from holdtrue_lake.ingest import Ingester
+from holdtrue_lake.leases import PostgresLeases
 from holdtrue_storage.blobs import DirectoryBlobs
 from holdtrue_storage.database import Database
 from holdtrue_storage.migrations import Migrations
@@ -27,6 +28,7 @@ from holdtrue_registry.rpc.methods import Workplace
 from holdtrue_registry.workers.closing import VersionClock
 from holdtrue_registry.workers.engine import Engine
 from holdtrue_registry.workers.ingestion import Ingestion
+from holdtrue_registry.workers.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
     from holdtrue_registry.settings import RegistrySettings
 
-PACKAGES = ("holdtrue_storage", "holdtrue_events", "holdtrue_registry")
+PACKAGES = ("holdtrue_storage", "holdtrue_events", "holdtrue_lake", "holdtrue_registry")
 
 
 async def build(settings: RegistrySettings) -> Sequence[Part]:
@@ -60,6 +62,7 @@ async def build(settings: RegistrySettings) -> Sequence[Part]:
         Relay(outbox, kafka),
         Ingestion(engine, kafka, settings),
         VersionClock(outbox, clock, settings),
+        Upkeep(outbox, PostgresLeases(database), settings),
         React(outbox, kafka, "registry", handlers(blobs)),
         HttpServer(http_app(), settings.host, settings.http_port),
         GrpcServer(settings, servicers),

@@ -32,5 +32,7 @@ class RegistrySettings(ServiceSettings, DatabaseSettings, KafkaSettings, BlobSet
     """Bytes that one commit gathers at most."""
     ingest_seconds: float = Field(default=0.5, ge=0)
     """Seconds that one commit gathers at most, and the delay that it adds."""
+    upkeep_seconds: float = Field(default=3600, gt=0)
+    """Seconds between two rounds in which small files of tables become larger ones."""
     publish_seconds: float = Field(default=60, gt=0)
     """Seconds that PublishVersion waits for batches at most; a shorter deadline of the caller wins."""

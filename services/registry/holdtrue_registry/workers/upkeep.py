@@ -1,0 +1,100 @@
+"""Keeps the tables of datasets quick to read: small files become larger ones, files that nobody needs go."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import structlog
+from holdtrue_contracts.actor import Actor, ActorKind
+from holdtrue_core.errors import Unavailable
+from holdtrue_lake.compaction import compact
+from holdtrue_lake.leases import TableBusy
+from holdtrue_lake.storage import has_table, rows_uri
+from holdtrue_lake.table import Fenced
+from holdtrue_lake.upkeep import vacuum
+
+from holdtrue_registry.store.datasets import DatasetStore
+from holdtrue_registry.store.history import HistoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from holdtrue_events.outbox import Outbox
+    from holdtrue_lake.leases import Leases
+    from holdtrue_lake.ranges import Ranges
+
+    from holdtrue_registry.domain.datasets import Dataset
+    from holdtrue_registry.settings import RegistrySettings
+
+_PAGE = 500
+_log = structlog.stdlib.get_logger("holdtrue.registry.upkeep")
+
+
+class Upkeep:
+    """The part that looks after one table after the other, under its writer's lease."""
+
+    name = "upkeep"
+
+    def __init__(self, outbox: Outbox, leases: Leases, settings: RegistrySettings) -> None:
+        """Look after the tables of the settings' tenant."""
+        self._outbox = outbox
+        self._leases = leases
+        self._lake = settings.lake
+        self._holder = settings.instance_id
+        self._actor = Actor(settings.tenant, "registry", ActorKind.SERVICE)
+        self._seconds = settings.upkeep_seconds
+        self._stopping = asyncio.Event()
+
+    async def start(self) -> None:
+        """Nothing to prepare."""
+
+    async def run(self) -> None:
+        """Look after all tables, again and again, until the stop."""
+        while not self._stopping.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._seconds)
+                return
+            try:
+                await self._round()
+            except Unavailable as error:
+                _log.warning("upkeep is put off", error=error.message)
+
+    async def stop(self) -> None:
+        """Finish the table in hand."""
+        self._stopping.set()
+
+    async def _round(self) -> None:
+        async for dataset in self._datasets():
+            if self._stopping.is_set():
+                return
+            if not await asyncio.to_thread(has_table, rows_uri(self._lake, dataset.id)):
+                continue
+            try:
+                await self._look_after(dataset)
+            except (TableBusy, Fenced) as error:
+                _log.info("a table is busy and has its turn later", dataset=dataset.name, error=str(error))
+
+    async def _look_after(self, dataset: Dataset) -> None:
+        async with self._leases.writer(self._actor.tenant, dataset.id, self._holder):
+            done = await asyncio.to_thread(compact, self._lake, dataset.id, await self._versions(dataset))
+            removed = await asyncio.to_thread(vacuum, self._lake, dataset.id)
+        if done.removed or removed:
+            _log.info("a table is compacted", dataset=dataset.name, files=done.removed, into=done.added, gone=removed)
+
+    async def _versions(self, dataset: Dataset) -> Sequence[Ranges]:
+        async with self._outbox.transaction(self._actor) as tx:
+            history = await HistoryStore(tx).load(dataset)
+        return [version.commits for version in history.versions]
+
+    async def _datasets(self) -> AsyncIterator[Dataset]:
+        after = ""
+        while True:
+            async with self._outbox.transaction(self._actor) as tx:
+                page = await DatasetStore(tx).page(after, _PAGE)
+            for dataset in page:
+                yield dataset
+            if len(page) < _PAGE:
+                return
+            after = page[-1].name
