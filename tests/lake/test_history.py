@@ -206,7 +206,7 @@ class Versions(RuleBasedStateMachine):
 
 TestVersions = Versions.TestCase
 TestVersions.settings = settings(
-    deadline=None, max_examples=20, stateful_step_count=14, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, max_examples=8, stateful_step_count=14, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

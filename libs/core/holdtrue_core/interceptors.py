@@ -72,8 +72,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
     def _stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
         async def answer(request: Any, context: ServicerContext) -> None:  # noqa: ANN401  any message
             async with _surrounded(method, context):
-                _refuse_unreadable(method, request)
-                await _until(self._stopping, _write_all(behaviour(request, context), context))
+                sent = _read(method, request)
+                await _until(self._stopping, _write_all(behaviour(sent, context), context))
 
         return answer
 
@@ -92,18 +92,25 @@ def _readable(read: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | N
     return parse
 
 
-def _refuse_unreadable(method: str, request: object) -> None:
+def _read(method: str, request: Any) -> Any:  # noqa: ANN401  any message, or an iterator of some
+    """Return what was sent; raises InvalidArgument, for an iterator where it meets it, if it could not be read."""
     if isinstance(request, DecodeError):
         raise InvalidArgument(f"the bytes are no request of {method}: {request}", reason="UNREADABLE") from request
+    return _read_all(method, request) if hasattr(request, "__aiter__") else request
+
+
+async def _read_all(method: str, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _read(method, request)
 
 
 def _unary(method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     async def answer(request: Any, context: ServicerContext) -> Any:  # noqa: ANN401  any message
         async with _surrounded(method, context):
-            _refuse_unreadable(method, request)
+            sent = _read(method, request)
             try:
                 async with asyncio.timeout(MAX_SECONDS):
-                    return await behaviour(request, context)
+                    return await behaviour(sent, context)
             except TimeoutError as error:
                 raise DeadlineExceeded(f"{method} took longer than {MAX_SECONDS:g} s; ask for less at once") from error
 

@@ -36,7 +36,9 @@ def batch(dataset: Dataset, number: int) -> RecordsOffered:
     return offered(dataset.dataset_id, [*rows, {"amount": "x", "fraud": 0, "at": number}], f"batch-{number}")
 
 
-@pytest.mark.parametrize("place", ["append", "record", "finish"])
+@pytest.mark.parametrize(
+    "place", ["append", *(pytest.param(place, marks=pytest.mark.long) for place in ("record", "finish"))]
+)
 async def test_a_kill_at_the_worst_place_heals(
     environment: dict[str, str], own_broker: Topics, tmp_path: Path, place: str
 ) -> None:
