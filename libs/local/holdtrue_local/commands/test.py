@@ -52,7 +52,7 @@ def _checks() -> dict[str, list[str]]:
     checks = {
         "format": ["ruff", "format", "--check", "--quiet"],
         "lint": ["ruff", "check", "--quiet"],
-        "types": ["pyright"],
+        "types": ["pyright", "--threads", "2"],
         "import rules": ["lint-imports"],
         "proto format": ["buf", "format", "--diff", "--exit-code"],
         "proto lint": ["buf", "lint"],
@@ -79,7 +79,8 @@ def _tests(paths: list[str], *, long: bool) -> tuple[Counter[str], bool]:
     """Both parts of the tests: how many of each outcome, and whether all is well, which needs at least one test."""
     scope, examples = ("", "long") if long else (" and not long", "holdtrue")
     parts = {
-        "light": ["-n", "3", "-m", f"not heavy{scope}"],  # on two cores: many wait for a server most of their time
+        # Three on two cores: many wait for a server most of their time.
+        "light": ["-n", "3", "--dist", "worksteal", "-m", f"not heavy{scope}"],
         "heavy": ["-n", "2", "--dist", "loadgroup", "-m", f"heavy{scope}"],
     }
     counts: Counter[str] = Counter()
