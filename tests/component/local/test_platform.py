@@ -79,7 +79,15 @@ def test_up_status_logs_down(shell: Shell) -> None:
     assert "nothing runs" in shell.run("down").stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        signal.SIGKILL,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.long),
+    ],
+)
 def test_however_up_ends_nothing_is_left_and_the_next_up_works(shell: Shell, number: signal.Signals) -> None:
     up = shell.up(HOLDTRUE_TOY_CHILD="1")
     family = _family(up.pid)

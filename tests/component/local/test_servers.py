@@ -205,6 +205,7 @@ def loaded_from_archive(broker: Kafka) -> bool:
     return any(entry.path.endswith("classes.jsa") for entry in psutil.Process(broker.pid).memory_maps())
 
 
+@pytest.mark.long
 async def test_classes_are_kept_once_and_serve_every_later_start(
     broker: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

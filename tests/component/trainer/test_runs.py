@@ -190,6 +190,7 @@ async def test_runs_are_listed_newest_first_by_pages(platform: Platform) -> None
     with pytest.raises(grpc.aio.AioRpcError, match="there is no run 'zz'"):
         await platform.get("zz")
     for run_id in made:
+        await platform.stub.CancelRun(pb.CancelRunRequest(run_id=run_id, reason="no longer wanted"), metadata=PERSON)
         await platform.reach(run_id, *ENDED)
 
 
