@@ -7,7 +7,7 @@ persons are encrypted under the person's key, so that destroying the key destroy
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from holdtrue_contracts.common.v1.signature_pb2 import ColumnSpec
@@ -17,6 +17,8 @@ from holdtrue_lake.faults import Code, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from holdtrue_storage.blobs import Blobs
 
     from holdtrue_lake.subjects import SubjectKey
 
@@ -45,22 +47,6 @@ _RIFF = {b"WAVE": "audio/wav", b"WEBP": "image/webp", b"AVI ": "video/x-msvideo"
 _OTHER = "application/octet-stream"
 
 
-class Store(Protocol):
-    """What of a store of blobs is needed here (see `holdtrue_storage.blobs`)."""
-
-    def put(self, data: bytes) -> str:
-        """Store bytes durably; return their sha256, hexadecimal."""
-        ...
-
-    def get(self, digest: str) -> bytes:
-        """Return the verified bytes."""
-        ...
-
-    def size(self, digest: str) -> int:
-        """Return the number of bytes; raises where there is none."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A file that is stored: what its row in the manifest says about it."""
@@ -70,7 +56,7 @@ class Attachment:
     media_type: str
 
 
-def attach(blobs: Store, data: bytes, key: SubjectKey | None = None) -> Attachment:
+def attach(blobs: Blobs, data: bytes, key: SubjectKey | None = None) -> Attachment:
     """Store a file, encrypted if it is about the person with this `key`; its kind is told by its first bytes."""
     stored = data if key is None else key.seal(data, _PLACE)
     return Attachment(blobs.put(stored), len(stored), media_type(data))
@@ -82,7 +68,7 @@ def manifest(rows: Iterable[tuple[Attachment, Mapping[str, Any]]]) -> pa.Table:
     return pa.Table.from_pylist(entries)
 
 
-def contents(blobs: Store, rows: pa.Table, keys: Mapping[str, SubjectKey] | None = None) -> Iterator[bytes | None]:
+def contents(blobs: Blobs, rows: pa.Table, keys: Mapping[str, SubjectKey] | None = None) -> Iterator[bytes | None]:
     """Yield the bytes of each row's file, one at a time; None where the person's key is gone.
 
     `keys` are by pseudonym, for tables that protect persons. Raises BlobMissing, BlobCorrupt, Undecipherable.
@@ -95,7 +81,7 @@ def contents(blobs: Store, rows: pa.Table, keys: Mapping[str, SubjectKey] | None
         yield keys[who].open(blobs.get(digest), _PLACE) if who in keys else None
 
 
-def missing(blobs: Store, rows: pa.Table) -> list[Fault]:
+def missing(blobs: Blobs, rows: pa.Table) -> list[Fault]:
     """Faults of rows whose file is not stored, or has another size than they say: a row never comes before its file."""
     faults: list[Fault] = []
     for row, (digest, size) in enumerate(zip(*(rows.column(n).to_pylist() for n in ("digest", "size")), strict=True)):
@@ -116,7 +102,7 @@ def media_type(data: bytes) -> str:
     return next((kind for magic, kind in _MAGIC if data.startswith(magic)), _OTHER)
 
 
-def _size(blobs: Store, digest: object) -> int | None:
+def _size(blobs: Blobs, digest: object) -> int | None:
     try:
         return blobs.size(str(digest))
     except (NotFound, InvalidArgument):

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from holdtrue_lake.files import DamagedFile, DataFile, data_files, read_files
 from holdtrue_lake.order import canonical
-from holdtrue_lake.rewriting import discard, replace_files, write_file
+from holdtrue_lake.rewriting import replace_files, write_file
 from holdtrue_lake.storage import open_table, rows_uri
 
 if TYPE_CHECKING:
@@ -58,10 +58,8 @@ def compact(root: Root, dataset_id: str, versions: Iterable[Ranges], most_rows: 
             if error.file in data_files(table):
                 raise
             continue  # an erasure took the file away while we read it
-        if replace_files(table, todo, parts, _METADATA):
+        if replace_files(table, place, todo, parts, _METADATA):
             removed, added = removed + len(todo), added + len(parts)
-        else:
-            discard(place, parts)
     return Compacted(removed, added)
 
 

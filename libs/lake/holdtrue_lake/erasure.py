@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from holdtrue_lake.files import DataFile, files_with, read_files
 from holdtrue_lake.order import canonical
 from holdtrue_lake.ranges import Ranges
-from holdtrue_lake.rewriting import MOST_ATTEMPTS, discard, replace_files, write_file
+from holdtrue_lake.rewriting import MOST_ATTEMPTS, replace_files, write_file
 from holdtrue_lake.schema import SUBJECT
 from holdtrue_lake.storage import has_table, open_table, quarantine_uri, rows_uri
 from holdtrue_lake.table import Fenced
@@ -57,10 +57,10 @@ def erase_rows(root: Root, dataset_id: str, pseudonyms: Collection[str], ids: Co
     for place in (rows_uri(root, dataset_id), quarantine_uri(root, dataset_id)):
         if pseudonyms and has_table(place):
             _erase(place, pseudonyms, ids)
-    return erased(root, dataset_id, ids)
+    return _erased(root, dataset_id, ids)
 
 
-def erased(root: Root, dataset_id: str, ids: Collection[str]) -> Erased:
+def _erased(root: Root, dataset_id: str, ids: Collection[str]) -> Erased:
     """What some erasures took out of a dataset, as its logs tell."""
     rows, refused = (
         list(_records(place, ids)) for place in (rows_uri(root, dataset_id), quarantine_uri(root, dataset_id))
@@ -89,10 +89,7 @@ def _erase(place: Storage, pseudonyms: Collection[str], ids: Collection[str]) ->
         if not files:
             return
         metadata = {"holdtrue.operation": "erasure", _KEY: msgspec.json.encode(record).decode()}
-        if not replace_files(
-            table, files, parts, metadata, data_change=True
-        ):  # a compaction was faster: look at what it made
-            discard(place, parts)
+        replace_files(table, place, files, parts, metadata, data_change=True)  # if not, a compaction was faster
     raise Fenced(f"{MOST_ATTEMPTS} attempts to erase from {place.uri} met compactions; try again later")
 
 

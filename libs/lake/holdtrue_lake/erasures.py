@@ -17,7 +17,7 @@ from holdtrue_contracts.actor import Actor, ActorKind
 from holdtrue_core.errors import InvalidArgument
 from holdtrue_core.ids import uuid7
 
-from holdtrue_lake.erasure import Erased, erase_rows, erased
+from holdtrue_lake.erasure import Erased, erase_rows
 from holdtrue_lake.proof import Scan, scan
 from holdtrue_lake.storage import has_table, rows_uri
 from holdtrue_lake.subjects import normal
@@ -170,13 +170,12 @@ class Erasures:
             return DatasetErased(dataset_id, Erased(), {}, Scan(0, 0, ()))
         ids = [each.id for each in wanted] or [uuid7()]
         async with self._leases.writer(tenant, dataset_id, "erasure") as lease:
-            await asyncio.to_thread(erase_rows, self._root, dataset_id, pseudonyms, ids)
+            went = await asyncio.to_thread(erase_rows, self._root, dataset_id, pseudonyms, ids)
             await self._alone(lease)
             await asyncio.to_thread(vacuum, self._root, dataset_id, timedelta(), alone=True)
-            return await asyncio.to_thread(self._proven, dataset_id, ids, wanted)
+            return await asyncio.to_thread(self._proven, dataset_id, went, wanted)
 
-    def _proven(self, dataset_id: str, ids: Sequence[str], wanted: Sequence[_Wanted]) -> DatasetErased:
-        went = erased(self._root, dataset_id, ids)
+    def _proven(self, dataset_id: str, went: Erased, wanted: Sequence[_Wanted]) -> DatasetErased:
         digests = content_digests(self._root, dataset_id, went.commits.numbers())
         return DatasetErased(dataset_id, went, digests, scan(self._root, dataset_id, _needles(wanted)))
 

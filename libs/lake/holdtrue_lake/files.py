@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyarrow.dataset import FileSystemDataset, ParquetFragmentScanOptions
 
+from holdtrue_lake.storage import in_a_line
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     import pyarrow.compute as pc
     from deltalake import DeltaTable
-
-_LAYOUT = re.compile(r"(\s|\x1b\[[0-9;]*m)+")  # of the library's messages, coloured for a terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class DamagedFile(Exception):
         """Say what is damaged."""
         place = f"{file.path} of {table_uri}, with rows of commits {file.first} to {file.last}"
         super().__init__(
-            f"{place}, cannot be read ({_LAYOUT.sub(' ', str(cause)).strip()}): restore the file from a backup; "
+            f"{place}, cannot be read ({in_a_line(cause)}): restore the file from a backup; "
             "without one, retract these commits and offer their batches again"
         )
         self.file = file

@@ -8,7 +8,6 @@ offset, and whoever comes next judges them by the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,10 +17,11 @@ from deltalake.schema import Schema
 from holdtrue_lake import log
 from holdtrue_lake.schema import SUBJECT
 from holdtrue_lake.storage import make_table, quarantine_uri
-from holdtrue_lake.times import micros_of
+from holdtrue_lake.times import micros_of, time_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from deltalake import DeltaTable
 
@@ -47,7 +47,6 @@ QUARANTINE = pa.schema(
 """Refused records: identity, batch, first fault's code, every fault in words (one a line), original bytes, digest of
 the rules (empty: none), every fault as a JSON list of objects with the fields of `faults.Fault`."""
 _KEY = "holdtrue"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Quarantine:
         judged = self._judged.get(app_id)
         if judged is None or (position is not None and judged.last_offset <= position):
             return None
-        return judged.last_offset, Standard(_EPOCH + timedelta(microseconds=judged.judged_us), judged.rules)
+        return judged.last_offset, Standard(time_of(judged.judged_us), judged.rules)
 
     def keep(self, app_id: str, partition: int, settled: Sequence[Settled], standard: Standard, last: int) -> None:
         """Write what was refused in messages up to offset `last`, unless it is there.

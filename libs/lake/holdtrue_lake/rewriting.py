@@ -40,14 +40,9 @@ def write_file(place: Storage, rows: pa.Table, *, data_change: bool = False) -> 
     return AddAction(name, size, {}, _milliseconds(), data_change=data_change, stats=_stats(rows))
 
 
-def discard(place: Storage, parts: Iterable[AddAction]) -> None:
-    """Remove files that never became part of the table."""
-    for part in parts:
-        folder(place).delete_file(part.path)
-
-
-def replace_files(
+def replace_files(  # noqa: PLR0913  what a rewrite consists of
     table: DeltaTable,
+    place: Storage,
     files: Sequence[DataFile],
     parts: Sequence[AddAction],
     metadata: Mapping[str, str],
@@ -55,6 +50,8 @@ def replace_files(
     data_change: bool = False,
 ) -> bool:
     """Let `parts` take the place of `files`, all in one commit; False where these are not all there any more.
+
+    Then the parts, which never became part of the table, are removed.
 
     `data_change` tells others who follow the table that rows are not the same as before.
 
@@ -70,6 +67,7 @@ def replace_files(
     properties = CommitProperties(custom_metadata=dict(metadata), max_commit_retries=0)
     for _ in range(MOST_ATTEMPTS):
         if not {file.path for file in files} <= {file.path for file in data_files(table)}:
+            _remove(place, parts)
             return False
         try:
             table.create_write_transaction([*parts, *gone], "append", table.schema(), commit_properties=properties)
@@ -79,6 +77,12 @@ def replace_files(
             table.update_incremental()
             return True
     raise Fenced(f"{MOST_ATTEMPTS} attempts to rewrite files of {table.table_uri} met other writers; try again later")
+
+
+def _remove(place: Storage, parts: Iterable[AddAction]) -> None:
+    files = folder(place)
+    for part in parts:
+        files.delete_file(part.path)
 
 
 def _stats(rows: pa.Table) -> str:

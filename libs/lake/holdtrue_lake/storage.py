@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_LAYOUT = re.compile(r"(\s|\x1b\[[0-9;]*m)+")  # of the library's messages, coloured for a terminal
+_LAYOUT = re.compile(r"(\s|\x1b\[[0-9;]*m)+")
 
 
 class StoreUnfit(Exception):
@@ -74,7 +74,7 @@ def check_root(root: Root) -> None:
         finally:
             obstore.delete(store, name)
     except (OSError, BaseError) as error:
-        raise StoreUnfit(f"{_named(root)} cannot be written: {_LAYOUT.sub(' ', str(error)).strip()}") from error
+        raise StoreUnfit(f"{_named(root)} cannot be written: {in_a_line(error)}") from error
     raise StoreUnfit(f"{_named(root)} ignores conditional puts: two writers would lose each other's rows")
 
 
@@ -126,6 +126,11 @@ def make_table(place: Storage, schema: pa.Schema, settings: Mapping[str, str]) -
             if not has_table(place):  # somebody else may have created it just now
                 raise
     return DeltaTable(place.uri, storage_options=options)
+
+
+def in_a_line(error: Exception) -> str:
+    """Return a message of the library, which is laid out and coloured for a terminal, as plain text."""
+    return _LAYOUT.sub(" ", str(error)).strip()
 
 
 def _named(root: Root) -> str:

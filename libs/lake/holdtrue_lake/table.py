@@ -24,6 +24,7 @@ from holdtrue_lake.digest import content_digest
 from holdtrue_lake.quarantine import Quarantine, Settled, Standard
 from holdtrue_lake.schema import schema_id, table_schema
 from holdtrue_lake.storage import has_table, make_table, rows_uri
+from holdtrue_lake.times import micros_of
 from holdtrue_lake.validation import Validated
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class DatasetTable:
             quarantined=sum(len(message.content.refused) for message in settled),
             digest=content_digest(rows),
             **_bounds(rows),
-            ingested_us=_micros(standard.now),
+            ingested_us=micros_of(standard.now),
             batches=[_batch(message) for message in settled],
             repeated=len(fresh) - len(settled),
             rules=standard.rules,
@@ -222,7 +223,3 @@ def _bounds(rows: pa.Table) -> dict[str, int]:
         return {"from_us": 0, "to_us": 0}
     bounds = pc.min_max(rows.column("_event_time").cast(pa.int64())).as_py()
     return {"from_us": bounds["min"], "to_us": bounds["max"]}
-
-
-def _micros(time: datetime) -> int:
-    return int(time.timestamp() * 1e6)

@@ -43,6 +43,11 @@ def micros_of(time: datetime) -> int:
     return (time - _EPOCH) // timedelta(microseconds=1)
 
 
+def time_of(micros: int) -> datetime:
+    """The time in UTC of so many microseconds since the epoch."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
 def _seconds(column: pa.Array) -> tuple[Micros, Mask, Mask]:
     in_range = pc.and_kleene(pc.greater_equal(column, 0), pc.less_equal(column, _LATEST_S))
     if pa.types.is_floating(column.type):

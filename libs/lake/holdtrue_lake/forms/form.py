@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,24 +18,24 @@ if TYPE_CHECKING:
 TIME = pa.timestamp("us", "UTC")
 
 
-class Form:
+class Form(ABC):
     """Rows in one form; `names` are those of the columns, None where each row has its own, `size` is in bytes."""
 
     def __init__(self, source: str, names: list[str] | None, size: int) -> None:
         """Say what everybody wants to know first."""
         self.source, self.names, self.size = source, names, size
 
+    @abstractmethod
     def chunks(self, skip: int, rows: int) -> Iterator[Columns]:
         """Yield the rows after the first `skip`, always `rows` of them, fewer only at the end. Raises BadInput."""
-        raise NotImplementedError
 
     def place(self, row: int, column: str = "") -> Place:
         """Where a row is, counted from 0 in the whole source; it is in the chunk that came last."""
         return Place(self.source, row + 1, column, "row")
 
+    @abstractmethod
     def done(self) -> int:
         """Bytes that have been read so far."""
-        raise NotImplementedError
 
     def times(self, columns: Columns, name: str) -> tuple[pa.Array, Mask]:
         """Return a column as times in UTC, and the mask of values that are none."""

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetSchema, DatasetVersionPublished, DatasetVersionStatus
+from holdtrue_lake.times import time_of
 
 from holdtrue_registry.domain.datasets import Batch, Dataset
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = """id, name, schema_id, schema, version_rows, last_commit, accepted, quarantined, from_us, to_us,
     latest_version, published_rows, open_since, created_at, rules_digest"""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DatasetStore:
@@ -105,7 +104,7 @@ class DatasetStore:
             commit.quarantined,
             commit.from_us,
             commit.to_us,
-            _time(commit.ingested_us),
+            time_of(commit.ingested_us),
         )
         if row is None:
             raise RuntimeError(f"commit {commit.number} of dataset {dataset_id} does not follow the last one recorded")
@@ -126,7 +125,7 @@ class DatasetStore:
             commit.quarantined,
             commit.repeated,
             commit.digest,
-            _time(commit.ingested_us),
+            time_of(commit.ingested_us),
             commit.from_us,
             commit.to_us,
             commit.rules,
@@ -197,7 +196,3 @@ def _version(row: Record) -> DatasetVersionPublished:
     version = DatasetVersionPublished.FromString(row["published"])
     version.status = DatasetVersionStatus.Value(f"DATASET_VERSION_STATUS_{row['status'].upper()}")
     return version
-
-
-def _time(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)
