@@ -12,6 +12,7 @@ from holdtrue_contracts.registry.v1.datasets_pb2 import (
     DatasetSchema,
     DatasetVersionPublished,
 )
+from holdtrue_lake.ranges import Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -78,6 +79,11 @@ def published(  # noqa: PLR0913, PLR0917  what there is to say about a version
 def commit_ranges(spans: Iterable[tuple[int, int]]) -> list[CommitRange]:
     """Return ranges of commits as a message has them."""
     return [CommitRange(first=first, last=last) for first, last in spans]
+
+
+def held_commits(version: DatasetVersionPublished) -> Ranges:
+    """Return the commits that a version has, as its message says."""
+    return Ranges.of((span.first, span.last) for span in version.ranges)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from holdtrue_registry.commands import put_rules
 from holdtrue_registry.domain.names import name_problem
 from holdtrue_registry.history import close_version
 from holdtrue_registry.rpc.history import HistoryMethods
-from holdtrue_registry.rpc.methods import find, version_of
+from holdtrue_registry.rpc.methods import check_batches, find, version_of
 from holdtrue_registry.rpc.paging import last_of, number_of, page_size, token
 from holdtrue_registry.rpc.quarantine import QuarantineMethods
 from holdtrue_registry.rpc.rules import RuleMethods
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from holdtrue_registry.settings import RegistrySettings
 
 SERVICE = pb.DESCRIPTOR.services_by_name["DatasetService"].full_name
-MOST_BATCHES = 10_000
 MOST_EXAMPLES = 20
 _LOOK_SECONDS = 1.0
 _ANSWER_SECONDS = 0.5
@@ -114,8 +113,7 @@ class DatasetServicer(HistoryMethods, RuleMethods, QuarantineMethods, DatasetSer
     ) -> pb.PublishVersionResponse:
         """Close a version that holds the named batches."""
         actor = actor_of(context)
-        if len(request.batch_ids) > MOST_BATCHES:
-            raise InvalidArgument.of("batch_ids", f"expected at most {MOST_BATCHES}, got {len(request.batch_ids)}")
+        check_batches(request.batch_ids)
         async with self._outbox.transaction(actor) as tx:
             dataset = await find(tx, request.dataset)
         batches = await self._ingested(actor, dataset, set(request.batch_ids), self._patience(context))

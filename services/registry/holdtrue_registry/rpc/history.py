@@ -17,9 +17,9 @@ from holdtrue_lake.profile_diff import compare
 from holdtrue_lake.ranges import Ranges
 from holdtrue_lake.versions import read_version
 
-from holdtrue_registry.domain.datasets import commit_ranges
+from holdtrue_registry.domain.datasets import commit_ranges, held_commits
 from holdtrue_registry.history import MOST_SPANS, check_seen, retract, roll_back
-from holdtrue_registry.rpc.methods import DatasetMethods, find, version_of
+from holdtrue_registry.rpc.methods import DatasetMethods, check_batches, find, reason_of, version_of
 from holdtrue_registry.rpc.paging import number_of, page_size, token
 from holdtrue_registry.store.datasets import DatasetStore
 from holdtrue_registry.store.history import HistoryStore
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from holdtrue_registry.domain.datasets import Dataset
     from holdtrue_registry.store.history import CommitEntry
 
-MOST_BATCHES = 10_000
-
 
 class HistoryMethods(DatasetMethods):
     """Commits, comparing versions, taking back."""
@@ -51,8 +49,8 @@ class HistoryMethods(DatasetMethods):
             dataset = await find(tx, request.dataset)
             store = HistoryStore(tx)
             found = await store.commits(dataset.id, number_of(request.page_token), size)
-            newest = (await store.load(dataset, most=1)).newest
-        out = newest.retracted if newest else Ranges()
+            newest = await store.versions(dataset, most=1)
+        out = newest[0].retracted if newest else Ranges()
         more = token(str(found[-1].number)) if len(found) == size else ""
         return pb.ListDatasetCommitsResponse(commits=[_entry(c, out) for c in found], next_page_token=more)
 
@@ -67,7 +65,7 @@ class HistoryMethods(DatasetMethods):
                 raise InvalidArgument.of("before", f"{dataset.name}@{after.version} is the first version; name another")
             before = await version_of(tx, dataset, request.before or after.parent)
             store = HistoryStore(tx)
-            added, removed = _held(after) - _held(before), _held(before) - _held(after)
+            added, removed = held_commits(after) - held_commits(before), held_commits(before) - held_commits(after)
             rows = [(await store.holding(dataset.id, commits)).rows for commits in (added, removed)]
         schema = diff_schemas(before.schema, after.schema)
         changes: list[Change] = []
@@ -92,17 +90,14 @@ class HistoryMethods(DatasetMethods):
         self, request: pb.RetractCommitsRequest, context: ServicerContext
     ) -> pb.RetractCommitsResponse:
         """Make a version without bad commits."""
-        _check_reason(request.reason, dry_run=request.dry_run)
+        reason = reason_of(request, "say why; it is kept with the version")
         commits = _asked(request.commits)
         if not commits and not request.batch_ids:
             raise InvalidArgument.of("commits", "name commits or batches to retract")
-        if len(request.batch_ids) > MOST_BATCHES:
-            raise InvalidArgument.of("batch_ids", f"expected at most {MOST_BATCHES}, got {len(request.batch_ids)}")
+        check_batches(request.batch_ids)
         async with self._outbox.transaction(actor_of(context)) as tx:
             dataset = await _locked(tx, request.dataset, request.expected_version)
-            done = await retract(
-                tx, dataset, commits, request.batch_ids, request.reason.strip(), dry_run=request.dry_run
-            )
+            done = await retract(tx, dataset, commits, request.batch_ids, reason, dry_run=request.dry_run)
         return pb.RetractCommitsResponse(
             version=done.version,
             commits=commit_ranges(done.commits),
@@ -116,14 +111,14 @@ class HistoryMethods(DatasetMethods):
         self, request: pb.RollBackVersionRequest, context: ServicerContext
     ) -> pb.RollBackVersionResponse:
         """Make a version with the commits of an older one."""
-        _check_reason(request.reason, dry_run=request.dry_run)
+        reason = reason_of(request, "say why; it is kept with the version")
         async with self._outbox.transaction(actor_of(context)) as tx:
             dataset = await _locked(tx, request.dataset, request.expected_version)
             done = await roll_back(
                 tx,
                 dataset,
                 request.version,
-                request.reason.strip(),
+                reason,
                 reinstate=request.reinstate,
                 dry_run=request.dry_run,
             )
@@ -142,11 +137,6 @@ async def _locked(tx: Transaction, name_or_id: str, expected: int) -> Dataset:
     return dataset
 
 
-def _check_reason(reason: str, *, dry_run: bool) -> None:
-    if not dry_run and not reason.strip():
-        raise InvalidArgument.of("reason", "say why; it is kept with the version")
-
-
 def _asked(spans: Iterable[CommitRange]) -> Ranges:
     wanted = [(span.first, span.last) for span in spans]
     if len(wanted) > MOST_SPANS:
@@ -155,10 +145,6 @@ def _asked(spans: Iterable[CommitRange]) -> Ranges:
         return Ranges.of(wanted)
     except ValueError as error:
         raise InvalidArgument.of("commits", str(error)) from error
-
-
-def _held(version: DatasetVersionPublished) -> Ranges:
-    return Ranges.of((span.first, span.last) for span in version.ranges)
 
 
 def _entry(commit: CommitEntry, retracted: Ranges) -> pb.DatasetCommit:
@@ -178,7 +164,7 @@ def _compared(lake: Path, before: DatasetVersionPublished, after: DatasetVersion
     """Read both versions and compare what their columns hold; empty where one has no rows."""
     if not before.rows or not after.rows:
         return []
-    old, new = (read_version(lake, version.dataset_id, _held(version)) for version in (before, after))
+    old, new = (read_version(lake, version.dataset_id, held_commits(version)) for version in (before, after))
     personal = {column.name for column in before.schema.columns if column.pii}
     layout = Layout.of(old, label=before.schema.label, pii=personal)
     return compare(observe(old, layout), observe(new, layout))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from holdtrue_core.errors import NotFound
+from holdtrue_core.errors import InvalidArgument, NotFound
 
 from holdtrue_registry.store.datasets import DatasetStore
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
     from pathlib import Path
 
     from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from holdtrue_registry.commands import Progress
     from holdtrue_registry.domain.datasets import Dataset
+
+MOST_BATCHES = 10_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,34 @@ class DatasetMethods:
         self._lake = place.lake
         self._blobs = place.blobs
         self._progress = place.progress
+
+
+class Reasoned(Protocol):
+    """A request that changes something, unless it is a dry run, for a reason."""
+
+    @property
+    def reason(self) -> str:
+        """Why, in the words of the caller."""
+        ...
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether only what would happen is asked."""
+        ...
+
+
+def reason_of(request: Reasoned, missing: str) -> str:
+    """Return the reason of a change; raises InvalidArgument, saying what is `missing`, where there is none."""
+    reason = request.reason.strip()
+    if not reason and not request.dry_run:
+        raise InvalidArgument.of("reason", missing)
+    return reason
+
+
+def check_batches(batch_ids: Sized) -> None:
+    """Raise InvalidArgument for more batches than one request may name."""
+    if len(batch_ids) > MOST_BATCHES:
+        raise InvalidArgument.of("batch_ids", f"expected at most {MOST_BATCHES}, got {len(batch_ids)}")
 
 
 async def find(tx: Transaction, name_or_id: str) -> Dataset:

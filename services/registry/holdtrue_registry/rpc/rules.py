@@ -15,7 +15,7 @@ from holdtrue_lake.rules import rules_digest
 from holdtrue_lake.rules_yaml import dump
 
 from holdtrue_registry.commands import put_rules
-from holdtrue_registry.rpc.methods import DatasetMethods, find
+from holdtrue_registry.rpc.methods import DatasetMethods, find, reason_of
 from holdtrue_registry.rules import checked
 from holdtrue_registry.store.rules import RuleSet, RuleStore
 
@@ -32,15 +32,14 @@ class RuleMethods(DatasetMethods):
 
     async def PutRules(self, request: pb.PutRulesRequest, context: ServicerContext) -> pb.PutRulesResponse:
         """Put rules in force for what is ingested from now on."""
-        if not request.dry_run and not request.reason.strip():
-            raise InvalidArgument.of("reason", "say why the rules change; it is kept with them")
+        reason = reason_of(request, "say why the rules change; it is kept with them")
         async with self._outbox.transaction(actor_of(context)) as tx:
             dataset = await find(tx, request.dataset)
             rules = checked(dataset.name, dataset.schema, request.rules)
             if request.dry_run:
                 newest = await RuleStore(tx).newest(dataset.id)
                 return pb.PutRulesResponse(rule_set=_proposed(newest, rules_digest(rules), request))
-            put = await put_rules(tx, self._blobs, dataset, rules, request.rules, request.reason.strip())
+            put = await put_rules(tx, self._blobs, dataset, rules, request.rules, reason)
         return pb.PutRulesResponse(rule_set=_view(put))
 
     async def GetRules(self, request: pb.GetRulesRequest, context: ServicerContext) -> pb.GetRulesResponse:

@@ -11,14 +11,18 @@ from holdtrue_lake.times import time_of
 from holdtrue_registry.domain.datasets import Batch, Dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from asyncpg import Record
+    from holdtrue_contracts.actor import Actor
+    from holdtrue_events.outbox import Outbox
     from holdtrue_lake.commits import Commit
     from holdtrue_storage.database import Transaction
 
 _COLUMNS = """id, name, schema_id, schema, version_rows, last_commit, accepted, quarantined, from_us, to_us,
     latest_version, published_rows, open_since, created_at, rules_digest"""
+
+_PAGE = 500
 
 
 class DatasetStore:
@@ -184,6 +188,19 @@ class DatasetStore:
             size,
         )
         return [_version(row) for row in rows]
+
+
+async def every_dataset(outbox: Outbox, actor: Actor) -> AsyncIterator[Dataset]:
+    """Yield the actor's datasets by name; no transaction is open meanwhile."""
+    after = ""
+    while True:
+        async with outbox.transaction(actor) as tx:
+            page = await DatasetStore(tx).page(after, _PAGE)
+        for dataset in page:
+            yield dataset
+        if len(page) < _PAGE:
+            return
+        after = page[-1].name
 
 
 def _dataset(row: Record) -> Dataset:

@@ -10,6 +10,8 @@ from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished
 from holdtrue_lake.history import History, Status, Version
 from holdtrue_lake.ranges import Ranges
 
+from holdtrue_registry.domain.datasets import held_commits
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -55,6 +57,18 @@ class HistoryStore:
 
     async def load(self, dataset: Dataset, *, most: int | None = None) -> History:
         """Return the history of a dataset, or only its `most` newest versions. The dataset is locked."""
+        digests = await self._tx.fetch(
+            "SELECT digest FROM dataset_commit WHERE tenant = $1 AND dataset_id = $2 ORDER BY number",
+            self._tenant,
+            dataset.id,
+        )
+        versions = await self.versions(dataset, most=most)
+        return History(
+            dataset.schema_id, tuple(row["digest"] for row in digests), versions, _last=dataset.latest_version
+        )
+
+    async def versions(self, dataset: Dataset, *, most: int | None = None) -> tuple[Version, ...]:
+        """Return the versions of a dataset, or its `most` newest, in order."""
         rows = await self._tx.fetch(
             """SELECT version, published, offered, retracted, watermark, status, created_at FROM dataset_version
             WHERE tenant = $1 AND dataset_id = $2 ORDER BY version DESC LIMIT $3""",
@@ -62,15 +76,7 @@ class HistoryStore:
             dataset.id,
             most,
         )
-        digests = await self._tx.fetch(
-            "SELECT digest FROM dataset_commit WHERE tenant = $1 AND dataset_id = $2 ORDER BY number",
-            self._tenant,
-            dataset.id,
-        )
-        versions = tuple(_version(row) for row in reversed(rows))
-        return History(
-            dataset.schema_id, tuple(row["digest"] for row in digests), versions, _last=dataset.latest_version
-        )
+        return tuple(_version(row) for row in reversed(rows))
 
     async def add(self, dataset: Dataset, version: Version, published: DatasetVersionPublished) -> None:
         """Insert a version and make it the dataset's latest, under the lock."""
@@ -173,7 +179,7 @@ def _spans(commits: Ranges) -> tuple[list[int], list[int]]:
 
 def _version(row: Record) -> Version:
     published = DatasetVersionPublished.FromString(row["published"])
-    held = Ranges.of((span.first, span.last) for span in published.ranges)
+    held = held_commits(published)
     offered, retracted = row["offered"], row["retracted"]
     return Version(
         number=row["version"],

@@ -19,7 +19,7 @@ from prometheus_client import Counter
 
 from holdtrue_registry.commands import record_commits
 from holdtrue_registry.history import close_version
-from holdtrue_registry.store.datasets import DatasetStore
+from holdtrue_registry.store.datasets import DatasetStore, every_dataset
 from holdtrue_registry.store.positions import PositionStore
 from holdtrue_registry.workers.messages import CONSUMER, TOPIC, Message
 
@@ -55,16 +55,9 @@ class Engine:
 
     async def heal(self, tenant: str) -> None:
         """Record what tables got before a crash kept it from being recorded."""
-        after = ""
-        while True:
-            async with self._outbox.transaction(_actor(tenant)) as tx:
-                page = await DatasetStore(tx).page(after, 500)
-            for dataset in page:
-                if await asyncio.to_thread(self._ingester.has_table, dataset.id):
-                    await self._record(tenant, dataset, None)
-            if not page:
-                return
-            after = page[-1].name
+        async for dataset in every_dataset(self._outbox, _actor(tenant)):
+            if await asyncio.to_thread(self._ingester.has_table, dataset.id):
+                await self._record(tenant, dataset, None)
 
     async def open(self, tenant: str, source: Source, begin: int) -> int:
         """Return the offset of the partition to go on with: `begin`, its first, if it was never read."""

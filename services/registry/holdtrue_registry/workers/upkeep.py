@@ -15,11 +15,11 @@ from holdtrue_lake.storage import has_table, rows_uri
 from holdtrue_lake.table import Fenced
 from holdtrue_lake.upkeep import vacuum
 
-from holdtrue_registry.store.datasets import DatasetStore
+from holdtrue_registry.store.datasets import every_dataset
 from holdtrue_registry.store.history import HistoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from holdtrue_events.outbox import Outbox
     from holdtrue_lake.leases import Leases
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from holdtrue_registry.domain.datasets import Dataset
     from holdtrue_registry.settings import RegistrySettings
 
-_PAGE = 500
 _log = structlog.stdlib.get_logger("holdtrue.registry.upkeep")
 
 
@@ -66,7 +65,7 @@ class Upkeep:
         self._stopping.set()
 
     async def _round(self) -> None:
-        async for dataset in self._datasets():
+        async for dataset in every_dataset(self._outbox, self._actor):
             if self._stopping.is_set():
                 return
             if not await asyncio.to_thread(has_table, rows_uri(self._lake, dataset.id)):
@@ -85,16 +84,5 @@ class Upkeep:
 
     async def _versions(self, dataset: Dataset) -> Sequence[Ranges]:
         async with self._outbox.transaction(self._actor) as tx:
-            history = await HistoryStore(tx).load(dataset)
-        return [version.commits for version in history.versions]
-
-    async def _datasets(self) -> AsyncIterator[Dataset]:
-        after = ""
-        while True:
-            async with self._outbox.transaction(self._actor) as tx:
-                page = await DatasetStore(tx).page(after, _PAGE)
-            for dataset in page:
-                yield dataset
-            if len(page) < _PAGE:
-                return
-            after = page[-1].name
+            versions = await HistoryStore(tx).versions(dataset)
+        return [version.commits for version in versions]
