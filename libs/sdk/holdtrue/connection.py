@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
@@ -12,7 +13,7 @@ from holdtrue_core.channels import MAX_MESSAGE_BYTES, as_actor, blocking_channel
 from holdtrue.errors import DeadlineExceeded, HoldtrueError, InvalidArgument, Unavailable, from_rpc_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from google.protobuf.descriptor import FileDescriptor
 
@@ -51,10 +52,8 @@ class Connection:
         timeout: float = CONTROL_SECONDS,
     ) -> Response:
         """Call a unary method with a deadline of `timeout` seconds; raises HoldtrueError."""
-        try:
+        with self._telling(timeout):
             return method(request, timeout=timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise self._translated(error, timeout) from error
 
     def upload(
         self,
@@ -63,10 +62,8 @@ class Connection:
         timeout: float = CONTROL_SECONDS,
     ) -> Response:
         """Send a stream of requests and return the answer to all; raises HoldtrueError."""
-        try:
+        with self._telling(timeout):
             return method(requests, timeout=timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise self._translated(error, timeout) from error
 
     def begin(
         self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, timeout: float
@@ -75,10 +72,8 @@ class Connection:
         future = method.future(request, timeout=timeout, metadata=self._metadata)
 
         def wait() -> Response:
-            try:
+            with self._telling(timeout):
                 return future.result()
-            except grpc.RpcError as error:
-                raise self._translated(error, timeout) from error
 
         return wait
 
@@ -86,9 +81,8 @@ class Connection:
         """Yield what a method answers, without a deadline; raises HoldtrueError when the stream breaks."""
         answers = method(request, metadata=self._metadata)
         try:
-            yield from answers
-        except grpc.RpcError as error:
-            raise self._translated(error) from error
+            with self._telling():
+                yield from answers
         finally:
             answers.cancel()
 
@@ -97,6 +91,14 @@ class Connection:
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()
+
+    @contextmanager
+    def _telling(self, timeout: float = 0.0) -> Generator[None]:
+        """Raise HoldtrueError for what a call fails with."""
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise self._translated(error, timeout) from error
 
     def _translated(self, error: grpc.RpcError, timeout: float = 0.0) -> HoldtrueError:
         """Return what a call failed with; what gRPC itself says is put into words with what to do."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
+from functools import partial
 from pathlib import Path  # noqa: TC003  cyclopts reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -83,9 +84,13 @@ def rejects(
         output: How to print: table (a line for each fault), json, ndjson, or name (id of the batch and row).
     """
     with connect() as client:
-        first = client.datasets.rejects_page(dataset, batch, code, size=1)
-        found = client.datasets.rejects(dataset, batch=batch, code=code, with_bytes=raw)
-        rows = [_row(record, raw=raw) for record, _ in zip(found, range(limit), strict=False)] if first.total else []
+        ask = partial(client.datasets.rejects_page, dataset, batch, code, with_bytes=raw)
+        first = page = ask(size=min(limit, _MOST_PAGE))
+        found = list(page.records)
+        while page.next_page_token and len(found) < limit:
+            page = ask(size=min(limit - len(found), _MOST_PAGE), token=page.next_page_token)
+            found += page.records
+    rows = [_row(record, raw=raw) for record in found]
     _print(rows, output, raw=raw)
     if output == "table" and first.total:
         told = ", ".join(f"{count:,} {name}" for name, count in sorted(first.codes.items()))
