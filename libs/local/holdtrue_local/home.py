@@ -26,9 +26,9 @@ def home() -> Path:
     return data_folder()
 
 
-def cache_path(kind: str, lock: Path, base: Path | None = None) -> Path:
-    """Where the download that the file `lock` pins is kept, below `base` (`home()` by default)."""
-    return (base or home()) / "cache" / f"{kind}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+def cache_path(kind: str, key: bytes, base: Path | None = None) -> Path:
+    """Where what `key` determines, for example a lock a download, is kept, below `base` (`home()` by default)."""
+    return (base or home()) / "cache" / f"{kind}-{hashlib.sha256(key).hexdigest()[:12]}"
 
 
 def cached(folder: Path, fetch: Callable[[Path], None], say: Callable[[str], None], doing: str = "fetching") -> Path:

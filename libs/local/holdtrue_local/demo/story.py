@@ -93,11 +93,11 @@ class Story:
 
     def _send_history(self, rows: int) -> None:
         past = self._stream.take(rows, Phase.STABLE)
-        start, step = time.time() - 3600, 3600 / rows
+        start, step, every = time.time() - 3600, 3600 / rows, rows // TOTAL
         with self._client.producer() as producer:
             for i, (x, y) in enumerate(zip(past.x, past.y.tolist(), strict=True)):
                 good, at = {**row(x), "fraud": y}, start + i * step
-                if i % (rows // TOTAL) == 0 and i // (rows // TOTAL) < TOTAL:
+                if i % every == 0 and i < every * TOTAL:
                     producer.event(DATASET, self._planted.spoil(good, at), at=at)
                 producer.event(DATASET, good, at=at)
 
