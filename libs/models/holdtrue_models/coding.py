@@ -1,4 +1,4 @@
-"""From named columns to the numbers that a model sees. Texts are coded here, once, at the edge."""
+"""From named columns to the numbers that a model sees, and their shape. Texts are coded here, once, at the edge."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 UNKNOWN = -1.0
 """The code of a text that is none of the known categories."""
+
+
+def check_rows(x: Float32s, width: int) -> None:
+    """Raise WrongInput unless x is float32 [n, width] with at least one row."""
+    if x.dtype != np.float32 or x.shape[1:] != (width,) or not x.size:
+        raise WrongInput(f"the model takes float32 rows of shape [n, {width}], got {x.dtype} {list(x.shape)}")
 
 
 def encode(signature: Signature, columns: Mapping[str, Sequence[Any]]) -> Float32s:

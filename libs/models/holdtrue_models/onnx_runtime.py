@@ -7,10 +7,9 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
+from holdtrue_models.coding import check_rows
 from holdtrue_models.content import verified
-from holdtrue_models.errors import MalformedModel, WrongInput
+from holdtrue_models.errors import MalformedModel
 from holdtrue_models.onnx_limits import STANDARD, OnnxLimits, check_onnx
 from holdtrue_models.parity import verify
 
@@ -40,7 +39,7 @@ class OnnxModel:
     def __init__(self, session: Session, manifest: Manifest) -> None:
         """Wrap a session that `load_onnx` has checked."""
         self._session = session
-        self._shape = (len(manifest.signature.columns),)
+        self._width = len(manifest.signature.columns)
         self._outputs = [output_name(manifest.signature)]
         self.manifest = manifest
 
@@ -55,10 +54,7 @@ class OnnxModel:
         Raises WrongInput if x is not a float32 matrix of the right width with at least one row, MalformedModel if the
         model fails on it.
         """
-        if x.dtype != np.float32 or x.shape[1:] != self._shape or not x.size:
-            raise WrongInput(
-                f"the model takes float32 rows of shape [n, {self._shape[0]}], got {x.dtype} {list(x.shape)}"
-            )
+        check_rows(x, self._width)
         try:
             return self._session.run(self._outputs, {INPUT: x})[0]
         except Exception as error:  # as in loading; a model whose inner indices are wrong fails only here

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdtrue_models.errors import MalformedModel, UnsupportedModel, WrongInput
+from holdtrue_models.coding import check_rows
+from holdtrue_models.errors import MalformedModel, UnsupportedModel
 from holdtrue_models.parity import verify
 from holdtrue_models.skops_runtime import load_skops
-from holdtrue_models.trees import parts
+from holdtrue_models.trees import attributes, parts
 
 if TYPE_CHECKING:
     from holdtrue_stats.arrays import Float32s
@@ -26,7 +27,7 @@ class SkopsModel:
     def __init__(self, estimator: Estimator, manifest: Manifest) -> None:
         """Wrap an estimator. Raises UnsupportedModel if it gives no probabilities where they are needed."""
         self.manifest = manifest
-        self._shape = (len(manifest.signature.columns),)
+        self._width = len(manifest.signature.columns)
         self._regression = manifest.signature.task == "regression"
         name = "predict" if self._regression else "predict_proba"
         if not hasattr(estimator, name):
@@ -44,10 +45,7 @@ class SkopsModel:
 
         Raises WrongInput if x is not such a matrix, MalformedModel if the estimator fails on it.
         """
-        if x.dtype != np.float32 or x.shape[1:] != self._shape or not x.size:
-            raise WrongInput(
-                f"the model takes float32 rows of shape [n, {self._shape[0]}], got {x.dtype} {list(x.shape)}"
-            )
+        check_rows(x, self._width)
         try:
             answer = np.asarray(self._answer(x), np.float32)
         except Exception as error:  # scikit-learn raises whatever its numpy code raises
@@ -68,6 +66,6 @@ def load_model(data: bytes, manifest: Manifest) -> SkopsModel:
 def _on_one_thread(estimator: Estimator) -> None:
     """Sums of several threads differ in their last digits from run to run."""
     for part in parts(estimator):
-        fields = cast("dict[str, Any]", getattr(part, "__dict__", {}))
+        fields = attributes(part)
         if "n_jobs" in fields:
             fields["n_jobs"] = None

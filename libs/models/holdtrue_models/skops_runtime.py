@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import skops.io
@@ -12,7 +12,7 @@ import skops.io
 from holdtrue_models.content import verified
 from holdtrue_models.errors import MalformedModel, ModelError, UnsafeModel
 from holdtrue_models.skops_limits import check_skops
-from holdtrue_models.trees import check_trees, parts
+from holdtrue_models.trees import attributes, check_trees, parts
 
 Estimator = Any  # scikit-learn carries no types
 
@@ -71,7 +71,7 @@ def dump_skops(estimator: Estimator) -> bytes:
     """Return a fitted estimator as a skops file, without its random generators, which predict nothing."""
     bare = copy.deepcopy(estimator)
     for part in parts(bare):
-        fields = cast("dict[str, Any]", getattr(part, "__dict__", {}))
+        fields = attributes(part)
         for name, value in fields.items():
             if isinstance(value, np.random.RandomState | np.random.Generator):
                 fields[name] = None

@@ -34,16 +34,17 @@ def check_trees(model: Foreign) -> int:
     """Return the number of trees in the model, wherever they are. Raises UnsafeModel if one could harm the process."""
     trees: list[tuple[Foreign, int]] = []
     predictors: list[tuple[Foreign, Foreign]] = []
+    found: list[Foreign] = []
     for owner in parts(model):
         if isinstance(owner, _TREE | _PREDICTOR):
+            found.append(owner)
             continue
-        fields = _attributes(owner)
+        fields = attributes(owner)
         _check_members(owner, fields)
         tree = fields.get("tree_")
         if isinstance(tree, _TREE):
             trees.append((tree, _width(owner)))
         predictors.extend((p, owner) for p in _flat(fields.get("_predictors")))
-    found = [node for node in parts(model) if isinstance(node, _TREE | _PREDICTOR)]
     if {id(node) for node in found} != {id(node) for node, _ in (*trees, *predictors)}:
         raise UnsafeModel("the model holds a tree outside of an estimator that is known to have trees")
     if trees:
@@ -72,11 +73,12 @@ def parts(model: Foreign) -> Iterator[Foreign]:
             waiting.extend(_items(cast("NDArray[Any]", value)))
         elif hasattr(value, "__dict__"):
             yield value
-            waiting.extend(_attributes(value).values())
+            waiting.extend(attributes(value).values())
 
 
-def _attributes(owner: Foreign) -> dict[str, Foreign]:
-    return cast("dict[str, Foreign]", vars(owner))
+def attributes(owner: Foreign) -> dict[str, Foreign]:
+    """What an object has; a tree has none."""
+    return cast("dict[str, Foreign]", getattr(owner, "__dict__", {}))
 
 
 def _items(array: NDArray[Any]) -> list[Foreign]:
@@ -84,7 +86,7 @@ def _items(array: NDArray[Any]) -> list[Foreign]:
 
 
 def _width(owner: Foreign) -> int:
-    width = _attributes(owner).get("n_features_in_")
+    width = attributes(owner).get("n_features_in_")
     if not isinstance(width, int | np.integer) or width < 1:
         raise UnsafeModel(f"{type(owner).__name__} does not say how many features it takes")
     return int(cast("int", width))
@@ -123,10 +125,10 @@ def _chosen(features: Foreign, width: int) -> int:
 
 def _fits(owner: Foreign, per_round: int) -> bool:
     """Whether the first guess of gradient boosting has as many columns as its rounds have trees."""
-    classes = _attributes(owner).get("classes_")
+    classes = attributes(owner).get("classes_")
     if classes is None:
         return per_round == 1
-    prior = getattr(_attributes(owner).get("init_"), "class_prior_", classes)
+    prior = getattr(attributes(owner).get("init_"), "class_prior_", classes)
     return len(prior) == len(classes) and per_round == (1 if len(classes) == 2 else len(classes))  # noqa: PLR2004 - binary
 
 

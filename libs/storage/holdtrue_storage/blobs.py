@@ -63,6 +63,13 @@ class Blobs(Protocol):
         ...
 
 
+def checked_digest(digest: str) -> str:
+    """Return a digest, which is safe as the name of a file; raises InvalidArgument for anything else."""
+    if not _DIGEST.fullmatch(digest):
+        raise InvalidArgument.of("digest", f"{digest!r} is no digest: 64 lower-case hexadecimal digits are")
+    return digest
+
+
 class DirectoryBlobs:
     """Blobs in a private folder: `<root>/<first two digits>/<digest>`."""
 
@@ -114,9 +121,7 @@ class DirectoryBlobs:
             raise BlobMissing(f"blob {digest} is not in {self._root}: restore or copy it there") from None
 
     def _path(self, digest: str) -> Path:
-        if not _DIGEST.fullmatch(digest):
-            raise InvalidArgument.of("digest", f"{digest!r} is no digest: 64 lower-case hexadecimal digits are")
-        return self._root / digest[:2] / digest
+        return self._root / checked_digest(digest)[:2] / digest
 
     def _store(self, chunks: Iterable[bytes]) -> str:
         _make_private(self._root)

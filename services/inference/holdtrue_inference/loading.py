@@ -37,15 +37,18 @@ def load(revision: Revision, artifacts: Artifacts) -> Warm:
             f"its manifest names {manifest.kind} {manifest.artifact.digest}"
         )
     data = artifacts.fetch(revision.artifact_digest)
-    thread = ThreadPoolExecutor(1, thread_name_prefix="model")
     if manifest.kind == "skops":
         worker = WorkerModel(data, manifest)
         run_time = _warm_up(worker)
-        return Warm(worker, run_time, manifest.score_map, thread, inline=False, failed=lambda: worker.failed)
+        return Warm(worker, run_time, manifest.score_map, _thread(), inline=False, failed=lambda: worker.failed)
     model = _into_this_process(data, manifest, artifacts)
     run_time = _warm_up(model)
     gc.freeze()  # the first model brings many modules along; collecting, as `settle` does, would hold up requests
-    return Warm(model, run_time, manifest.score_map, thread)
+    return Warm(model, run_time, manifest.score_map, _thread())
+
+
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="model")
 
 
 def _into_this_process(data: bytes, manifest: Manifest, artifacts: Artifacts) -> OnnxModel:

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from holdtrue_models import errors
+from holdtrue_models.coding import check_rows
 from holdtrue_models.errors import ModelError, UnsafeModel, WorkerAway
 from holdtrue_models.worker.limits import Limits
 from holdtrue_models.worker.memory import frozen, shared
@@ -86,10 +87,7 @@ class Worker:
         Raises ModelError if the model refuses them, WorkerAway if the process dies over them or needs more than
         `seconds` for a batch; it is then gone.
         """
-        if x.dtype != np.float32 or x.shape[1:] != (self._width,) or not x.size:
-            raise errors.WrongInput(
-                f"the model takes float32 rows of shape [n, {self._width}], got {x.dtype} {list(x.shape)}"
-            )
+        check_rows(x, self._width)
         with self._lock:
             parts = [self._run(x[begin : begin + MAX_ROWS], seconds) for begin in range(0, len(x), MAX_ROWS)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)

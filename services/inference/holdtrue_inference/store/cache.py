@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from google.protobuf.message import DecodeError
 from holdtrue_contracts.deployer.v1.deployments_pb2 import DeploymentState
-from holdtrue_storage.blobs import BlobCorrupt, BlobMissing, Blobs, DirectoryBlobs
+from holdtrue_storage.blobs import BlobCorrupt, BlobMissing, Blobs, DirectoryBlobs, checked_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,11 +41,11 @@ class Artifacts:
 
     def tried(self, digest: str) -> bool:
         """Whether the model of that manifest has been tried out here before, with the runtime of today."""
-        return (self._tried / _checked(digest)).exists()
+        return (self._tried / checked_digest(digest)).exists()
 
     def keep_tried(self, digest: str) -> None:
         """Remember that the model of that manifest has been tried out and is harmless."""
-        (self._tried / _checked(digest)).touch(mode=0o600)
+        (self._tried / checked_digest(digest)).touch(mode=0o600)
 
 
 class DesiredStates:
@@ -81,10 +81,6 @@ class DesiredStates:
         self._path(deployment_id).unlink(missing_ok=True)
 
     def _path(self, deployment_id: str) -> Path:
-        return self._folder / f"{_checked(deployment_id)}.binpb"
-
-
-def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"a deployment id is letters, digits, dots and dashes, got {name!r}")
-    return name
+        if not _NAME.fullmatch(deployment_id):
+            raise ValueError(f"a deployment id is letters, digits, dots and dashes, got {deployment_id!r}")
+        return self._folder / f"{deployment_id}.binpb"
