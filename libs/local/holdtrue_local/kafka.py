@@ -7,7 +7,6 @@ import base64
 import os
 import shutil
 import struct
-import subprocess
 import uuid
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -98,10 +97,7 @@ class Kafka(Program):
         properties = self._write_properties(draft)
         # `=`, because an id may begin with a hyphen.
         command = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", properties]
-        program, names = tethered([*self._java, *command]), self.environment()
-        done = subprocess.run(program, check=False, capture_output=True, text=True, env=names)
-        if done.returncode != 0:
-            raise StartError(f"Kafka could not create {self.data}: {done.stderr.strip() or done.stdout.strip()}")
+        self.run_step(tethered([*self._java, *command]), f"create {self.data}", env=self.environment())
         draft.rename(self.data)
 
     def command(self) -> list[str]:
@@ -172,7 +168,7 @@ def _record_classes(folder: Path) -> None:
         await recorder.start()
         await recorder.stop()
 
-    with TemporaryDirectory(prefix="holdtrue-") as place:
+    with TemporaryDirectory(dir=folder) as place:  # which is a draft: nothing is left by whoever gives up
         asyncio.run(run_once(Path(place) / "kafka"))
 
 

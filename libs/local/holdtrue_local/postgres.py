@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import shutil
 import signal
-import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,31 +70,23 @@ class Postgres(Program):
             return
         self.data.parent.mkdir(parents=True, exist_ok=True)
         draft = self.data.with_name(f"{self.data.name}.new")
+        _remove(draft)
         if self._owner:
-            draft = _REACHABLE / f"{self.data.name}-{secrets.token_hex(8)}"
-        shutil.rmtree(draft, ignore_errors=True)
-        self._initialise(private_dir(draft, self._owner))
-        if self._owner:
-            self.data.symlink_to(draft)
-        else:
-            draft.rename(self.data)
+            draft.symlink_to(_REACHABLE / f"{self.data.name}-{secrets.token_hex(8)}")
+        self._initialise(private_dir(draft.resolve(), self._owner))
+        draft.rename(self.data)
 
     def _initialise(self, folder: Path) -> None:
         command = [str(self._programs / "initdb"), "-D", str(folder), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-        done = subprocess.run(
-            [*PREFIX[self._how], *command, "--locale", "C", "--no-sync", "--no-instructions"],
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd=folder.parent,
-        )
-        if done.returncode != 0:
-            raise StartError(f"PostgreSQL could not create {folder}: {done.stderr.strip() or done.stdout.strip()}")
+        argv = self._as_owner([*command, "--locale", "C", "--no-sync", "--no-instructions"])
+        self.run_step(argv, f"create {folder}", cwd=folder.parent)
 
     def command(self) -> list[str]:
         """The server itself, never `pg_ctl`, so that it is our child."""
         options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
-        argv = [str(self._programs / "postgres"), "-D", str(self.data.resolve()), *options]
+        return self._as_owner([str(self._programs / "postgres"), "-D", str(self.data.resolve()), *options])
+
+    def _as_owner(self, argv: list[str]) -> list[str]:
         # SIGQUIT makes the server end its back ends and itself at once; SIGKILL would leave them behind for a while.
         return [*PREFIX[self._how], *(argv if self._how == "setpriv" else tethered(argv, signal.SIGQUIT))]
 
@@ -119,6 +110,13 @@ class Postgres(Program):
         if is_alive(pid) and psutil.Process(pid).name() == "postgres":
             raise StartError(f"a PostgreSQL server (pid {pid}) already uses {self.data}; stop it first")
         lock.unlink()
+
+
+def _remove(draft: Path) -> None:
+    """Remove what a start that was given up has left: a folder, or a link to one."""
+    shutil.rmtree(draft.resolve(), ignore_errors=True)
+    if draft.is_symlink():
+        draft.unlink()
 
 
 def programs(how: Launcher, say: Callable[[str], None]) -> Path:

@@ -46,6 +46,7 @@ class Program(ABC):
         self.log = log
         self.say: Callable[[str], None] = _say_nothing
         self._process: subprocess.Popen[bytes] | None = None
+        self._step: subprocess.Popen[str] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -54,6 +55,28 @@ class Program(ABC):
 
     def prepare(self) -> None:  # noqa: B027  a program may need nothing
         """Do what may take long and has to be there before the start. Runs in a thread."""
+
+    def run_step(
+        self, argv: Sequence[str], doing: str, *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> None:
+        """Run what `prepare` needs to its end; it does not outlive a `stop` or `kill` that comes first.
+
+        Raises:
+            StartError: it failed; with what it printed. `doing` completes "could not …".
+        """
+        self._step = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+        )
+        said, _ = self._step.communicate()
+        if self._step.returncode != 0:
+            raise StartError(f"{self.name} could not {doing}: {said.strip()}")
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -106,14 +129,19 @@ class Program(ABC):
 
     async def kill(self) -> None:
         """Kill -9 it and everything it started, as a crash would, and return when all of it is gone."""
-        if self._process is None:
-            return
-        family = _session(self._process.pid)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        await _ended(self._process, seconds=None)
-        while any(map(is_alive, family)):  # noqa: ASYNC110  other people's children have no event to wait for
-            await asyncio.sleep(_POLL_SECONDS)
+        if self._step and self._step.poll() is None:
+            await _kill_session(self._step.pid)
+        if self._process:
+            await _kill_session(self._process.pid)
+            self._process.wait()
+
+
+async def _kill_session(leader: int) -> None:
+    family = _session(leader)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+    while any(map(is_alive, family)):  # noqa: ASYNC110  other people's children have no event to wait for
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _aside(work: Callable[[], None]) -> None:
@@ -176,7 +204,7 @@ async def _ended(process: subprocess.Popen[bytes], seconds: float | None) -> boo
 
 
 async def run_to_end(argv: Sequence[str], orders: bytes, *, log: Path) -> None:
-    """Run a step that ends by itself, with `orders` as its standard input.
+    """Run a step that ends by itself, with `orders` as its standard input; given up, it is killed.
 
     Raises:
         StartError: it failed; with the last lines of its log.
@@ -186,7 +214,12 @@ async def run_to_end(argv: Sequence[str], orders: bytes, *, log: Path) -> None:
         step = await asyncio.create_subprocess_exec(
             *tethered(argv), stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
         )
-    await step.communicate(orders)
+    try:
+        await step.communicate(orders)
+    finally:
+        if step.returncode is None:
+            step.kill()
+            await step.wait()
     if step.returncode != 0:
         raise StartError(f"{log.stem} failed with status {step.returncode}; {log} ends with:\n{tail(log)}")
 
