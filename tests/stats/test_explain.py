@@ -43,6 +43,18 @@ def test_wasserstein_is_close_to_scipy_on_64_bins() -> None:
     assert shift == pytest.approx(0.25, rel=0.01)
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (1, 1), (2, 0)])
+def test_distances_are_those_of_the_functions_bit_for_bit(shape: tuple[int, int]) -> None:
+    g = np.random.default_rng(5)
+    r, c = g.poisson(2, shape), g.poisson(2, shape)
+    c[0] = 0
+    sums_of = g.normal(size=shape), g.normal(size=shape)
+    every = divergence.distances(r, c, *sums_of)
+    for name in ("js", "hellinger", "linf", "tvd"):
+        np.testing.assert_array_equal(getattr(every, name), getattr(divergence, name)(r, c))
+    np.testing.assert_array_equal(every.wasserstein, divergence.wasserstein(r, c, *sums_of))
+
+
 def test_wasserstein_of_nothing_is_nan_and_of_the_same_0() -> None:
     edges = freeze(rng.normal(size=(500, 2)))
     x = rng.normal(size=(100, 2))

@@ -308,6 +308,7 @@ CASES: dict[str, Callable[[Ugly], object]] = {
     "threshold_for": lambda u: ranking.threshold_for(u.values(u.size), _bits(u), u.x),
     "tvd": _two(divergence.tvd),
     "two_proportions": lambda u: twosample.two_proportions(u.x, u.n, u.x, u.n),
+    "distances": lambda u: divergence.distances(*u.pair(), u.values(u.d, u.size), u.values(u.d, u.size)),
     "wasserstein": lambda u: divergence.wasserstein(*u.pair(), u.values(u.d, u.size), u.values(u.d, u.size)),
     "wilson": lambda u: interval.wilson(u.x, u.n),
     "z_value": lambda _: interval.z_value(0.9),

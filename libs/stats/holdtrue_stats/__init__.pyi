@@ -35,6 +35,8 @@ from holdtrue_stats.decision import (
     rate as rate,
 )
 from holdtrue_stats.divergence import (
+    Distances as Distances,
+    distances as distances,
     hellinger as hellinger,
     js as js,
     linf as linf,

@@ -4,6 +4,8 @@ Every function takes reference and current counts [d, b] on the same bins and re
 rows. Bins that are empty on both sides are no bins. They are effects, not evidence: see `decision`.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from holdtrue_stats.arrays import Bools, Counts, Floats, ratio
@@ -27,16 +29,38 @@ def psi_noise(reference: Counts, current: Counts) -> Floats:
     return (k - 1) * (ratio(1, current.sum(1)) + ratio(1, reference.sum(1)))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Distances:
+    """What the functions of these names return, each [d]."""
+
+    js: Floats
+    hellinger: Floats
+    linf: Floats
+    tvd: Floats
+    wasserstein: Floats
+
+
+def distances(reference: Counts, current: Counts, reference_sum: Floats, current_sum: Floats) -> Distances:
+    """Return every distance for the price of two: arguments as of `wasserstein`."""
+    p, q = _shares(reference), _shares(current)
+    apart = np.abs(p - q)
+    return Distances(
+        js=_js(p, q),
+        hellinger=_hellinger(p, q),
+        linf=apart.max(1, initial=0.0),
+        tvd=apart.sum(1) / 2,
+        wasserstein=_wasserstein(p, q, ratio(reference_sum, reference), ratio(current_sum, current)),
+    )
+
+
 def js(reference: Counts, current: Counts) -> Floats:
     """Jensen-Shannon distance, base 2: 0 for equal, 1 for disjoint distributions (Lin 1991)."""
-    p, q = _shares(reference), _shares(current)
-    m = (p + q) / 2
-    return np.sqrt(np.maximum(0.0, (_relative_entropy(p, m) + _relative_entropy(q, m)) / 2))
+    return _js(_shares(reference), _shares(current))
 
 
 def hellinger(reference: Counts, current: Counts) -> Floats:
     """Hellinger distance √(1 - Σ √(p q)), between 0 and 1."""
-    return np.sqrt(np.maximum(0.0, 1 - np.sqrt(_shares(reference) * _shares(current)).sum(1)))
+    return _hellinger(_shares(reference), _shares(current))
 
 
 def linf(reference: Counts, current: Counts) -> Floats:
@@ -55,8 +79,21 @@ def wasserstein(reference: Counts, current: Counts, reference_sum: Floats, curre
     The sums [d, b] are those of the values in each bin (`histogram.sums`); each bin's rows are taken to be at their
     mean. Exact where bins hold one value each; otherwise rows that move within their bin count by their mean alone.
     """
-    p, q = _shares(reference), _shares(current)
-    here, there = ratio(reference_sum, reference), ratio(current_sum, current)  # nan where a side's bin is empty
+    means = ratio(reference_sum, reference), ratio(current_sum, current)
+    return _wasserstein(_shares(reference), _shares(current), *means)
+
+
+def _js(p: Floats, q: Floats) -> Floats:
+    m = (p + q) / 2
+    return np.sqrt(np.maximum(0.0, (_relative_entropy(p, m) + _relative_entropy(q, m)) / 2))
+
+
+def _hellinger(p: Floats, q: Floats) -> Floats:
+    return np.sqrt(np.maximum(0.0, 1 - np.sqrt(p * q).sum(1)))
+
+
+def _wasserstein(p: Floats, q: Floats, here: Floats, there: Floats) -> Floats:
+    """Of shares and of the means of their bins' values, nan where a side's bin is empty."""
     first = np.where(here <= there, p, -q)  # of the two means of a bin the lower one comes first
     mass = np.stack([first, p - q - first], 2).reshape(len(p), 2 * p.shape[1])
     place = np.stack([np.fmin(here, there), np.fmax(here, there)], 2).reshape(mass.shape)
@@ -65,7 +102,7 @@ def wasserstein(reference: Counts, current: Counts, reference_sum: Floats, curre
         gap = np.diff(place, axis=1)
     apart = np.abs(np.cumsum(mass, 1))[:, :-1]
     moved = np.where(np.isfinite(gap), apart * np.where(np.isfinite(gap), gap, 0.0), 0.0).sum(1)
-    return _known(reference, current, moved)
+    return np.where(np.isnan(p).any(1) | np.isnan(q).any(1), np.nan, moved)
 
 
 def _shares(counts: Counts) -> Floats:
