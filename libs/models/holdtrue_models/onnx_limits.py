@@ -34,6 +34,8 @@ OneHotEncoder SVMClassifier SVMRegressor Scaler TreeEnsembleClassifier TreeEnsem
 OPERATORS = frozenset(_OPERATORS.split())
 """Operators of tabular models. None loops, branches, or makes a tensor whose size is a value in the data."""
 
+_INSTEAD = {"ZipMap": "; convert a classifier of scikit-learn with the option zipmap=False"}
+
 
 @dataclass(frozen=True, slots=True)
 class OnnxLimits:
@@ -100,6 +102,7 @@ def _check_node(node: Skeleton) -> None:
     if node.op_type not in OPERATORS:
         raise UnsafeModel(
             f"the ONNX node {node.name!r} uses the operator {node.op_type!r}, which is not on the list of safe ones"
+            f"{_INSTEAD.get(node.op_type, '')}"
         )
     for attribute in node.attribute:
         if (

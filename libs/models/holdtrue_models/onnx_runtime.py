@@ -75,7 +75,13 @@ def load_onnx(data: bytes, manifest: Manifest, limits: OnnxLimits = STANDARD) ->
 def open_onnx(data: bytes, manifest: Manifest, limits: OnnxLimits = STANDARD) -> OnnxModel:
     """Return the model without a look at its check rows, for its maker, who compares it with the source."""
     check_onnx(verified(data, manifest.require("onnx").digest, "onnx"), limits)
-    return OnnxModel(_session(data, manifest.signature), manifest)
+    session = open_session(data)
+    _check_tensors(
+        {i.name: (i.type, i.shape[1:]) for i in session.get_inputs()},
+        {o.name: o.type for o in session.get_outputs()},
+        manifest.signature,
+    )
+    return OnnxModel(session, manifest)
 
 
 def output_name(signature: Signature) -> str:
@@ -83,21 +89,19 @@ def output_name(signature: Signature) -> str:
     return VALUE if signature.task == "regression" else PROBABILITIES
 
 
-def _session(data: bytes, signature: Signature) -> Session:
+def open_session(data: bytes) -> Any:  # noqa: ANN401 - it carries no types
+    """Return a session of ONNX Runtime, on one thread, with bytes that `check_onnx` has let pass.
+
+    Raises MalformedModel.
+    """
     runtime = _runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong comes as an exception
     try:
-        session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises a dozen unrelated classes for bad models
         raise MalformedModel(f"ONNX Runtime cannot load the model: {error}") from error
-    _check_tensors(
-        {i.name: (i.type, i.shape[1:]) for i in session.get_inputs()},
-        {o.name: o.type for o in session.get_outputs()},
-        signature,
-    )
-    return session
 
 
 @cache
