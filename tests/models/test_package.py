@@ -69,7 +69,7 @@ def test_estimator_without_converter_is_named_briefly(cancer: Cancer) -> None:
 
 def test_wrong_conversion_is_caught(cancer: Cancer) -> None:
     fitted: Any = make_pipeline(StandardScaler(), LinearDiscriminantAnalysis()).fit(cancer.x, cancer.y)
-    with pytest.raises(ParityError, match=r"LinearDiscriminantAnalysis: .* answers differently from scikit-learn"):
+    with pytest.raises(ParityError, match=r"LinearDiscriminantAnalysis: .* answers differently from its source"):
         export(fitted, cancer.signature, cancer.x_later, seed=1, serve="onnx")
 
 

@@ -1,8 +1,9 @@
-"""A digest of a .skops file that survives a second dump and a refit.
+"""A digest of a model's source that survives a second dump and a refit.
 
-The bytes of a .skops file differ from dump to dump (ids of objects, names of members). Here ids are numbered in order
-of appearance and each member is replaced by the sha256 of its content, without the gaps between the fields of records:
-what lies in them is left over from other objects. ONNX files need no such thing: their bytes are equal after a refit.
+Of boosted trees it is that of all that their answers depend on. The bytes of a .skops file differ from dump to dump
+(ids of objects, names of members): ids are numbered in order of appearance and each member is replaced by the sha256 of
+its content, without the gaps between the fields of records: what lies in them is left over from other objects. ONNX
+files need no such thing: their bytes are equal after a refit.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from holdtrue_models.content import recognise
+from holdtrue_models.forest_model import READERS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -22,7 +26,14 @@ Node = Any  # a JSON value
 
 
 def canonical_digest(data: bytes) -> str:
-    """Return the digest of a .skops file that this process has written itself, hexadecimal."""
+    """Return the digest of a model's file that this process has written itself, hexadecimal."""
+    kind = recognise(data)
+    if kind == "onnx":
+        return hashlib.sha256(data).hexdigest()
+    return READERS[kind](data).digest if kind in READERS else _skops_digest(data)
+
+
+def _skops_digest(data: bytes) -> str:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         schema = _canonical(json.loads(archive.read("schema.json")), archive, {})
     return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import msgspec
 import numpy as np
@@ -18,9 +18,10 @@ from holdtrue_models.signature import Signature  # noqa: TC001 - read by msgspec
 if TYPE_CHECKING:
     from holdtrue_stats.arrays import Float32s
 
-Kind = Literal["onnx", "skops"]
+Kind = Literal["onnx", "skops", "ubj", "lightgbm"]
 """What can be served."""
-Role = Literal["onnx", "skops", "ubj", "lightgbm"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Role = Kind
 """What a file of a model is: one that is served, or the source that it was made from."""
 ScoreMap = Literal["identity", "logit"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, cast
 
+from holdtrue_models.forest_model import READERS, load_forest
 from holdtrue_models.onnx_runtime import load_onnx
 
 if TYPE_CHECKING:
@@ -20,5 +21,7 @@ def load(data: bytes, manifest: Manifest) -> Model:
     """
     if manifest.kind == "onnx":
         return load_onnx(data, manifest)
+    if manifest.kind in READERS:
+        return load_forest(data, manifest)
     skops_model = importlib.import_module("holdtrue_models.skops_model")  # brings scikit-learn along
     return cast("Model", skops_model.load_model(data, manifest))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from holdtrue_models.errors import UnsafeModel
+from holdtrue_models.tree_shape import check_shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,7 @@ def check_onnx_trees(node: Skeleton, depth: int) -> None:
     if not len(tree) == len(own) == len(true) == len(false) == len(branch) > 0:
         raise UnsafeModel(f"the trees of the ONNX node {node.name!r} have attributes of different lengths")
     children = _children(tree, own, (true, false), branch)
-    _check_levels(children, branch, len(np.unique(tree)), depth)
+    check_shape(children, branch, len(np.unique(tree)), depth)
 
 
 def _numbers(attributes: Mapping[str, Skeleton], name: str) -> Int64s:
@@ -59,18 +60,3 @@ def _children(tree: Int64s, own: Int64s, sides: tuple[Int64s, Int64s], branch: N
     if (ordered[places] != wanted)[:, branch].any():
         raise UnsafeModel("the ONNX trees have a node whose child does not exist")
     return cast("Int64s", order[places])
-
-
-def _check_levels(children: Int64s, branch: NDArray[np.bool_], trees: int, depth: int) -> None:
-    parents = np.bincount(children[:, branch].ravel(), minlength=len(branch))
-    level = np.flatnonzero(parents == 0)
-    if len(level) != trees or (parents > 1).any():
-        raise UnsafeModel("the ONNX trees have a node with two parents, a tree with two roots, or one with none")
-    visited = len(level)
-    for _ in range(depth):
-        level = children[:, level[branch[level]]].ravel()
-        if not len(level):
-            break
-        visited += len(level)
-    if visited != len(branch) or len(level):
-        raise UnsafeModel(f"the ONNX trees have a cycle, or more than {depth} levels")

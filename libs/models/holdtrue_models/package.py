@@ -1,6 +1,6 @@
-"""Turn a fitted scikit-learn estimator into what is kept and what is served. Needs the extra `train`.
+"""Turn a fitted estimator into what is kept and what is served. Needs the extra `train`.
 
-The source is kept as skops, which holds no code. ONNX float32 is served if it gives the same answers, else the source.
+The source is kept in a form that holds no code. ONNX float32 is served if it gives the same answers, else the source.
 """
 
 from __future__ import annotations
@@ -12,30 +12,27 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 from msgspec.structs import replace
 
-from holdtrue_models.canonical import canonical_digest
-from holdtrue_models.convert import name_of, to_onnx
-from holdtrue_models.errors import ModelError, ParityError
+from holdtrue_models.convert import name_of
+from holdtrue_models.errors import ModelError, ParityError, UnsupportedModel
 from holdtrue_models.manifest import CheckRows, File, Kind, Manifest, Matrix, Role, ScoreMap
 from holdtrue_models.onnx_runtime import open_onnx
 from holdtrue_models.parity import TOLERANCE, Model, verify
-from holdtrue_models.skops_model import load_model
-from holdtrue_models.skops_runtime import dump_skops
+from holdtrue_models.sources import source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from holdtrue_stats.arrays import Float32s, Floats
 
     from holdtrue_models.signature import Signature
-
-    Answer = Callable[[Float32s], Floats]
+    from holdtrue_models.sources import Answer, Source
 
 PARITY_ROWS = 1_000
 CHECK_ROWS = 16
 
 
 class Classifier(Protocol):
-    """A fitted scikit-learn classifier or pipeline whose classes are 0, 1 and so on."""
+    """A fitted classifier of scikit-learn, XGBoost or LightGBM, or a pipeline, whose classes are 0, 1 and so on."""
 
     def predict_proba(self, x: Float32s, /) -> Floats:
         """Return probabilities [n, K] of rows [n, d]."""
@@ -43,7 +40,7 @@ class Classifier(Protocol):
 
 
 class Regressor(Protocol):
-    """A fitted scikit-learn regressor or pipeline."""
+    """A fitted regressor of scikit-learn, XGBoost or LightGBM, or a pipeline."""
 
     def predict(self, x: Float32s, /) -> Floats:
         """Return values [n] of rows [n, d]."""
@@ -105,43 +102,44 @@ def export(  # noqa: PLR0913 - what a version is made of
     Raises UnsupportedModel if there is no way to serve it, ParityError if any of at least 1,000 rows differs by more
     than 1e-5.
     """
-    source = dump_skops(estimator)
-    answer = answer_of(estimator, signature)
-    check = CheckRows(Matrix.of(x[:CHECK_ROWS]), Matrix.of(answer(x[:CHECK_ROWS]).astype(np.float32)))
-    draft = _draft(signature, check, {"skops": source}, scale)
+    source = source_of(estimator, signature)
+    if serve not in {None, "onnx", source.role}:
+        raise UnsupportedModel(f"{name_of(estimator)} is kept as {source.role} and cannot be served as {serve}")
+    check = CheckRows(Matrix.of(x[:CHECK_ROWS]), Matrix.of(source.answer(x[:CHECK_ROWS]).astype(np.float32)))
+    draft = _draft(signature, check, source, scale)
     rows = parity_rows(x, seed, coded=[column.dtype == "string" for column in signature.columns])
-    digest = canonical_digest(source)
-    reason = "it was asked for" if serve == "skops" else ""
+    kept: dict[Role, bytes] = {source.role: source.data}
+    reason = "it was asked for" if serve == source.role else ""
     if not reason:
         try:
-            served, model, parity = _onnx(estimator, draft, answer, rows)
+            served, model, parity = _onnx(source, draft, rows, name_of(estimator))
         except ModelError as error:
             if serve == "onnx":
                 raise
             reason = str(error)
         else:
-            return Package({"skops": source, "onnx": served}, model, digest, parity)
-    kept = load_model(source, draft)
-    return Package({"skops": source}, kept, digest, check_parity(answer, kept, rows), reason)
+            return Package({**kept, "onnx": served}, model, source.digest, parity)
+    model = source.load(source.data, draft)
+    return Package(kept, model, source.digest, check_parity(source.answer, model, rows), reason)
 
 
-def _onnx(estimator: object, draft: Manifest, answer: Answer, rows: Float32s) -> tuple[bytes, Model, Parity]:
-    served = to_onnx(estimator, draft.signature)
+def _onnx(source: Source, draft: Manifest, rows: Float32s, name: str) -> tuple[bytes, Model, Parity]:
+    served = source.to_onnx(draft.signature)
     files: dict[Role, File] = {**draft.files, "onnx": _file(served)}
     model = open_onnx(served, replace(draft, kind="onnx", files=files))
     try:
-        parity = check_parity(answer, model, rows)
+        parity = check_parity(source.answer, model, rows)
     except ParityError as error:
-        raise ParityError(f"{name_of(estimator)}: {error}") from error
+        raise ParityError(f"{name}: {error}") from error
     verify(model)
     return served, model, parity
 
 
-def _draft(signature: Signature, check: CheckRows, files: Mapping[Role, bytes], scale: float) -> Manifest:
+def _draft(signature: Signature, check: CheckRows, source: Source, scale: float) -> Manifest:
     return Manifest(
         signature=signature,
-        kind="skops",
-        files={role: _file(data) for role, data in files.items()},
+        kind=source.role,
+        files={source.role: _file(source.data)},
         check_rows=check,
         importances={},
         pins={},
@@ -155,14 +153,6 @@ def _file(data: bytes) -> File:
     return File(hashlib.sha256(data).hexdigest(), len(data))
 
 
-def answer_of(estimator: object, signature: Signature) -> Answer:
-    """Return what gives the source's own answer: probabilities [n, K], or values [n, 1] of a regression."""
-    if signature.task != "regression":
-        return cast("Classifier", estimator).predict_proba
-    regressor = cast("Regressor", estimator)
-    return lambda x: regressor.predict(x).reshape(-1, 1)
-
-
 def check_parity(answer: Answer, model: Model, x: Float32s) -> Parity:
     """Return how far the model is from its source on the rows x [n, d]. Raises ParityError beyond TOLERANCE."""
     source, served = np.asarray(answer(x), np.float64), model.run(x).astype(np.float64)
@@ -170,7 +160,7 @@ def check_parity(answer: Answer, model: Model, x: Float32s) -> Parity:
     row = int(difference.argmax())
     if not difference[row] <= TOLERANCE * model.manifest.scale:
         raise ParityError(
-            f"the {model.manifest.kind} form of the model answers differently from scikit-learn: "
+            f"the {model.manifest.kind} form of the model answers differently from its source: "
             f"{difference[row]:.2g} apart for row {x[row].tolist()}, at most "
             f"{TOLERANCE * model.manifest.scale:g} is accepted; use another estimator or preprocessing"
         )

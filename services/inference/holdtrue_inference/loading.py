@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from holdtrue_models import MalformedModel, Manifest, OnnxModel, UnsupportedModel, load_onnx
+from holdtrue_models.manifest import KINDS
 from holdtrue_models.worker import WorkerModel, try_out
 
 from holdtrue_inference.domain.estimate import RunTime
@@ -25,11 +26,11 @@ WARM_UP_ROWS = (1, 8, 64, MAX_BATCH_ROWS)
 def load(revision: Revision, artifacts: Artifacts) -> Warm:
     """Load what the revision names, see that it answers its check rows as its maker recorded, and run it a few times.
 
-    Whatever it is, it is loaded in a limited process first. ONNX then comes into this one; skops stays there. Blocks
+    Whatever it is, it is loaded in a limited process first. ONNX then comes into this one; all else stays there. Blocks
     for as long as that takes. Raises HoldtrueError if an artifact cannot be had, ModelError if it is not to be served.
     """
-    if revision.kind not in {"onnx", "skops"}:
-        raise UnsupportedModel(f"revisions of kind {revision.kind!r} are not served here, only 'onnx' and 'skops'")
+    if revision.kind not in KINDS:
+        raise UnsupportedModel(f"revisions of kind {revision.kind!r} are not served here, only {list(KINDS)}")
     manifest = Manifest.from_bytes(artifacts.fetch(revision.manifest_digest))
     if (manifest.kind, manifest.artifact.digest) != (revision.kind, revision.artifact_digest):
         raise MalformedModel(
@@ -37,7 +38,7 @@ def load(revision: Revision, artifacts: Artifacts) -> Warm:
             f"its manifest names {manifest.kind} {manifest.artifact.digest}"
         )
     data = artifacts.fetch(revision.artifact_digest)
-    if manifest.kind == "skops":
+    if manifest.kind != "onnx":
         worker = WorkerModel(data, manifest)
         run_time = _warm_up(worker)
         return Warm(worker, run_time, manifest.score_map, _thread(), inline=False, failed=lambda: worker.failed)

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
     from holdtrue_models.signature import Signature
 
-PLATFORMS = {"onnx": "onnxruntime_onnx", "skops": "sklearn_skops"}
+PLATFORMS = {
+    "onnx": "onnxruntime_onnx",
+    "skops": "sklearn_skops",
+    "ubj": "xgboost_ubj",
+    "lightgbm": "lightgbm_text",
+}
 _DATATYPES = {"float32": "FP32", "int64": "INT64", "string": "BYTES", "bool": "BOOL"}
 _CONFIG_TYPES = {
     "FP32": DataType.TYPE_FP32,
