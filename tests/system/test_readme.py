@@ -38,9 +38,10 @@ def run(kind: str, body: str, home: dict[str, str]) -> str:
 
 def test_every_block_runs_as_written(home: dict[str, str]) -> None:
     shell, python = ([body for kind, body in blocks() if kind == wanted] for wanted in ("sh", "python"))
-    quickstart, labels = shell
+    quickstart, onnx, labels = shell
     out = run("sh", quickstart, home)
     assert "tumour-check" in out
+    assert "tumour-forest@1" in run("sh", onnx, home)
     sdk, consumer = python
     assert "tumour" not in run("python", sdk, home)
     assert "holdtrue.inference.v1.PredictionsServed" in run("python", consumer, home)

@@ -35,6 +35,9 @@ FILES: dict[str, str | bytes] = {
     "nan.jsonl": "\n".join([json.dumps(GOOD_ROW)] * 1200 + [json.dumps(GOOD_ROW | {"age": None})]),
     "great.jsonl": json.dumps(GOOD_ROW | {"age": 1e300}),
     "long.jsonl": json.dumps(GOOD_ROW | {"note": "x" * (1 << 20)}),
+    "empty.onnx": "",
+    "pickle.onnx": b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00K\x01.",
+    "cut.onnx": b"\x08\x09\x12",
     "labels.csv": "prediction_id,label\nnonsense,1\nnonsense,7\n",
 }
 """Files that the command lines name."""
@@ -56,6 +59,12 @@ COMMANDS = [
     Wrong("deplo check", 2, ('"deplo"', 'Did you mean "deploy"?', "→ holdtrue --help")),
     Wrong("datasets ad x", 2, ('"ad"', 'Did you mean "add"?', "→ holdtrue datasets --help")),
     Wrong("train check --daat visits --data visits", 2, ("--daat", "Did you mean --data?", "holdtrue train --help")),
+    Wrong("models register new none.onnx --data visits", 6, ("none.onnx", "No such file", "path of an ONNX file")),
+    Wrong("models register new . --data visits", 6, ("Is a directory", "path of an ONNX file")),
+    Wrong("models register new empty.onnx --data visits", 6, ("the file is empty",)),
+    Wrong("models register new pickle.onnx --data visits", 6, ("a pickle, which runs code", "give the model as ONNX")),
+    Wrong("models register new cut.onnx --data visit", 3, ("no dataset 'visit'", "known are")),
+    Wrong("models register new cut.onnx --data visits --threshold 2", 6, ("threshold", "<= 1.0")),
     Wrong("train check", 2, ("--data", "requires", "→ holdtrue train --help")),
     Wrong("train new --data visits --min-precision high", 2, ("--min-precision", '"high"', "float")),
     Wrong("alerts list --severity bad", 2, ("--severity", '"bad"', '"warning"')),

@@ -11,6 +11,7 @@ import pytest
 from holdtrue_trainer.child import exchange
 from holdtrue_trainer.child.exchange import ColumnNote, Job
 from holdtrue_trainer.domain.recipe import resolve
+from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,25 @@ class Rows:
         return pa.table({**self.columns, "_event_time": pa.array(times, pa.timestamp("us", "UTC"))})
 
 
+def brought(positive: float = 1.0) -> bytes:
+    """An ONNX model from elsewhere that knows Rows: "in" [n, 3] to "out" [n, 1]."""
+    make: Any = helper
+    graph = make.make_graph(
+        [
+            make.make_node("Gemm", ["in", "w", "b"], ["z"]),
+            make.make_node("Sigmoid", ["z"], ["out"]),
+        ],
+        "brought",
+        [make.make_tensor_value_info("in", TensorProto.FLOAT, [None, 3])],
+        [make.make_tensor_value_info("out", TensorProto.FLOAT, [None, 1])],
+        [
+            numpy_helper.from_array(positive * np.array([[4], [2], [0]], np.float32), "w"),
+            numpy_helper.from_array(np.array([-positive], np.float32), "b"),
+        ],
+    )
+    return make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=9).SerializeToString()
+
+
 def job(**changes: Any) -> Job:
     """A job on Rows."""
     columns = tuple(ColumnNote(name, "float32") for name in ("amount", "foreign", "hour"))
@@ -60,13 +80,15 @@ def job(**changes: Any) -> Job:
 def lay_out(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a child's inputs into a new folder."""
 
-    def write(rows: Rows, task: Job, champion: Path | None = None) -> Path:
+    def write(rows: Rows, task: Job, champion: Path | None = None, given: bytes = b"") -> Path:
         folder = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         table = rows.table()
         with pa.OSFile(str(folder / exchange.DATA), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
         (folder / exchange.JOB).write_bytes(exchange.encode(task))
+        if given:
+            (folder / exchange.GIVEN_MODEL).write_bytes(given)
         if champion is not None:
             (folder / exchange.CHAMPION_MODEL).write_bytes((champion / exchange.MODELS["onnx"]).read_bytes())
             (folder / exchange.CHAMPION_MANIFEST).write_bytes((champion / exchange.MANIFEST).read_bytes())

@@ -19,7 +19,7 @@ from holdtrue_trainer.child.train import train
 from holdtrue_trainer.domain.run import Failure
 from sklearn.metrics import precision_score
 
-from .conftest import SECOND, Rows, job
+from .conftest import SECOND, Rows, brought, job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,3 +247,36 @@ def test_crowded_scores_get_the_logit_map(lay_out: Callable[..., Path]) -> None:
     usual = lay_out(Rows(), job(recipe="estimator: LogisticRegression\nparameters: {C: 0.01}"))
     run(usual)
     assert manifest_of(usual).score_map == "identity"
+
+
+BROUGHT = f"artifact: {'a' * 64}\n"
+
+
+def test_a_model_that_was_brought_along_is_judged_as_it_is(lay_out: Callable[..., Path]) -> None:
+    champion = lay_out(Rows(), job())
+    run(champion)
+    rows = Rows()
+    folder = lay_out(rows, job(recipe=BROUGHT, champion_version=1), champion, brought())
+    result = run(folder)
+    assert (result.train_rows, result.train_from_ns, result.train_to_ns) == (0, 0, 0)
+    assert (result.candidate.n, result.threshold, sum(result.cells)) == (450, 0.5, 450)
+    x = np.column_stack([rows.columns[name] for name in ("amount", "foreign", "hour")])[1_050:]
+    logit = 4 * x[:, 0] + 2 * x[:, 1] - 1
+    assert result.candidate.tp == int(((logit >= 0) & (rows.columns["y"][1_050:] == 1)).sum())
+    assert result.importances["hour"] == 0
+    manifest = manifest_of(folder)
+    assert list(manifest.files) == ["onnx"]
+    served = load_onnx((folder / exchange.MODELS["onnx"]).read_bytes(), manifest)
+    np.testing.assert_allclose(served.run(x)[:, 1], 1 / (1 + np.exp(-logit)), atol=1e-5)
+
+
+def test_its_threshold_may_be_chosen_on_rows_before_the_hold_out(lay_out: Callable[..., Path]) -> None:
+    result = run(lay_out(Rows(), job(recipe=f"{BROUGHT}threshold: {{precision: 0.95}}"), given=brought()))
+    assert result.threshold > 0.5
+    assert result.candidate.metrics["precision"] == pytest.approx(0.95, abs=0.03)
+
+
+def test_a_brought_model_that_does_not_fit_says_what_to_change(lay_out: Callable[..., Path]) -> None:
+    refusal = refused(lay_out(Rows(), job(recipe=f"{BROUGHT}columns: [amount]"), given=brought()))
+    assert refusal.failure is Failure.USER_ERROR
+    assert "expected FLOAT ['n', 1]" in refusal.message

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+import yaml
 from holdtrue_contracts.registry.v1.model_service_pb2 import ModelVersionState
 from holdtrue_contracts.trainer.v1 import trainer_service_pb2
 from holdtrue_contracts.trainer.v1.trainer_service_pb2 import (
@@ -13,15 +14,18 @@ from holdtrue_contracts.trainer.v1.trainer_service_pb2 import (
     Run,
     RunState,
     SubmitRunRequest,
+    UploadModelRequest,
+    UploadModelResponse,
 )
 from holdtrue_contracts.trainer.v1.trainer_service_pb2_grpc import TrainerServiceStub
 
-from holdtrue.errors import GateFailed, RunFailed
+from holdtrue.errors import GateFailed, InvalidArgument, RunFailed
 from holdtrue.paging import pages
 from holdtrue.waiting import Progress, silent, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from holdtrue_contracts.registry.v1.model_service_pb2 import ModelVersionView
 
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 DEFAULT_RECIPE = "gradient_boosting"
 RUN_SECONDS = 3600.0
+UPLOAD_SECONDS = 600.0
+_CHUNK = 1 << 20
 _GATE_SECONDS = 60.0
 _ENDED = {RunState.RUN_STATE_SUCCEEDED, RunState.RUN_STATE_FAILED, RunState.RUN_STATE_CANCELLED}
 
@@ -47,6 +53,7 @@ class Runs:
 
     def __init__(self, connection: Connection, models: Models) -> None:
         """Use `Client.runs` instead."""
+        self._connection = connection
         self._call = connection.call
         self._models = models
         self._stub = TrainerServiceStub(connection.channel("trainer", trainer_service_pb2.DESCRIPTOR))
@@ -91,6 +98,44 @@ class Runs:
         request.model_id, request.model_name, request.dry_run = made.model_id, made.name, False
         return self._call(self._stub.SubmitRun, request).run
 
+    def judge(  # noqa: PLR0913  what is said of a model
+        self,
+        model: str,
+        path: Path,
+        dataset: str,
+        *,
+        dataset_version: int = 0,
+        columns: Sequence[str] = (),
+        positive_class: int | str | None = None,
+        threshold: float = 0.5,
+        min_precision: float = 0.0,
+        progress: Progress = silent,
+    ) -> Run:
+        """Queue a run that judges an ONNX model from elsewhere, on rows that it should not have been trained on.
+
+        `columns`: the dataset's columns in the order of the model's input; by default all of them but label and time.
+        `threshold`: the score from which a row is flagged. `progress` hears how much of the file is sent. Raises
+        InvalidArgument, NotFound, FailedPrecondition.
+        """
+        uploaded = self.upload(path, progress=progress)
+        recipe = {
+            "artifact": uploaded.digest,
+            "columns": [*columns],
+            "positive_class": positive_class,
+            "threshold": threshold,
+        }
+        text = yaml.safe_dump(recipe, sort_keys=False)
+        return self.submit(model, dataset, dataset_version=dataset_version, recipe=text, min_precision=min_precision)
+
+    def upload(self, path: Path, *, progress: Progress = silent) -> UploadModelResponse:
+        """Send a model file, ONNX; a recipe refers to it by `artifact: <digest>`. Raises InvalidArgument."""
+        try:
+            with path.open("rb") as file:
+                pieces = _pieces(file, path.stat().st_size, progress)
+                return self._connection.upload(self._stub.UploadModel, pieces, UPLOAD_SECONDS)
+        except OSError as error:
+            raise InvalidArgument(f"{path}: {error.strerror}; give the path of an ONNX file") from error
+
     def wait(self, run_id: str, *, timeout: float = RUN_SECONDS, progress: Progress = silent) -> Trained:
         """Wait until a run has become a version that passed its gate.
 
@@ -119,6 +164,12 @@ class Runs:
         view = self._models.of_run(run.spec.model_id, run.spec.run_id)
         undecided = view is None or (view.state == ModelVersionState.MODEL_VERSION_STATE_REGISTERED and not view.checks)
         return None if undecided else view
+
+
+def _pieces(file: BinaryIO, size: int, progress: Progress) -> Iterator[UploadModelRequest]:
+    while data := file.read(_CHUNK):
+        yield UploadModelRequest(data=data)
+        progress(f"uploading, {10 * file.tell() // size * 10} %")
 
 
 def _refusal(view: ModelVersionView) -> str:

@@ -46,7 +46,7 @@ async def build(settings: TrainerSettings) -> Sequence[Part]:
     blobs = DirectoryBlobs(settings.blobs)
     runs = Runs(outbox, blobs, Inputs(outbox, blobs, settings.lake), _limits(settings), clock)
     decisions = Decisions(outbox, settings.lake, clock)
-    servicer = TrainerServicer(outbox, clock, _policy(settings), settings.dataset_wait_seconds)
+    servicer = TrainerServicer(outbox, blobs, clock, _policy(settings), settings.dataset_wait_seconds)
     return [
         MetricsServer(settings),
         database,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import tempfile
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdtrue_contracts.registry.v1.datasets_pb2 import DATASET_VERSION_STATUS_PUBLISHED
@@ -15,6 +17,10 @@ from holdtrue_contracts.trainer.v1.trainer_service_pb2_grpc import TrainerServic
 from holdtrue_core.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound
 from holdtrue_core.ids import uuid7
 from holdtrue_core.rpc import actor_of
+from holdtrue_models.content import recognise
+from holdtrue_models.errors import MalformedModel
+from holdtrue_models.onnx_limits import STANDARD
+from holdtrue_storage.blobs import BlobMissing
 
 from holdtrue_trainer import commands, messages
 from holdtrue_trainer.domain import recipe as recipes
@@ -23,11 +29,14 @@ from holdtrue_trainer.store import DatasetStore, RetrainingStore, RunStore
 from holdtrue_trainer.store.runs import After
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from holdtrue_contracts.actor import Actor
     from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished
     from holdtrue_core.clock import Clock
     from holdtrue_core.rpc import ServicerContext
     from holdtrue_events.outbox import Outbox, Transaction
+    from holdtrue_storage.blobs import Blobs
 
     from holdtrue_trainer.domain.policy import Policy
 
@@ -44,9 +53,12 @@ _RETRY_SECONDS = 0.1
 class TrainerServicer(TrainerServiceServicer):
     """The verbs of runs and of retraining."""
 
-    def __init__(self, outbox: Outbox, clock: Clock, default: Policy, dataset_wait_seconds: float) -> None:
+    def __init__(
+        self, outbox: Outbox, blobs: Blobs, clock: Clock, default: Policy, dataset_wait_seconds: float
+    ) -> None:
         """Keep what it works with; `default` is the policy of models that have none of their own."""
         self._outbox = outbox
+        self._blobs = blobs
         self._clock = clock
         self._default = default
         self._patience = dataset_wait_seconds
@@ -55,6 +67,7 @@ class TrainerServicer(TrainerServiceServicer):
         """Queue a run, or only say what would be queued."""
         _check_submission(request)
         recipe = _recipe(request.recipe)
+        await asyncio.to_thread(self._check_artifact, recipes.parse(recipe))
         dataset = await self._dataset(actor_of(context), request.dataset, request.dataset_version)
         run_id = uuid7()
         spec = RunSpec(
@@ -74,6 +87,24 @@ class TrainerServicer(TrainerServiceServicer):
         async with self._outbox.transaction(actor_of(context)) as tx:
             run = await commands.request(tx, run, self._default)
         return pb.SubmitRunResponse(run=messages.run(run))
+
+    async def UploadModel(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.UploadModelRequest], context: ServicerContext
+    ) -> pb.UploadModelResponse:
+        """Keep a model file; what is no ONNX is refused at its first bytes."""
+        actor_of(context)
+        with tempfile.NamedTemporaryFile(prefix="holdtrue-upload-") as file:
+            async for request in request_iterator:
+                if not file.tell():
+                    _check_onnx(request.data)
+                if file.tell() + len(request.data) > STANDARD.file_bytes:
+                    raise InvalidArgument.of("data", f"a model has at most {STANDARD.file_bytes:,} bytes")
+                await asyncio.to_thread(file.write, request.data)
+            file.flush()
+            if not (size := file.tell()):
+                raise InvalidArgument.of("data", "the file is empty; send the bytes of an ONNX model")
+            digest = await asyncio.to_thread(self._blobs.put_file, Path(file.name))
+        return pb.UploadModelResponse(digest=digest, size=size)
 
     async def GetRun(self, request: pb.GetRunRequest, context: ServicerContext) -> pb.GetRunResponse:  # noqa: N802
         """Return one run."""
@@ -123,6 +154,15 @@ class TrainerServicer(TrainerServiceServicer):
         return pb.GetRetrainingPolicyResponse(
             policy=messages.policy(request.model_id, memory.policy), last_decision=last_decision
         )
+
+    def _check_artifact(self, recipe: recipes.Recipe) -> None:
+        try:
+            if recipe.artifact:
+                self._blobs.size(recipe.artifact)
+        except BlobMissing as error:
+            raise InvalidArgument.of(
+                "recipe", f"artifact: no model file {recipe.artifact} was uploaded; upload it first"
+            ) from error
 
     async def _dataset(self, actor: Actor, name: str, version: int) -> DatasetVersionPublished:
         """Return a dataset version that may be trained on. Waits for the registry's word, which comes as an event."""
@@ -179,6 +219,15 @@ def _recipe(recipe: str) -> str:
     except recipes.RecipeError as error:
         raise InvalidArgument.of("recipe", str(error)) from error
     return text
+
+
+def _check_onnx(beginning: bytes) -> None:
+    try:
+        kind = recognise(beginning)
+    except MalformedModel as error:
+        raise InvalidArgument.of("data", str(error)) from error
+    if kind != "onnx":
+        raise InvalidArgument.of("data", f"the file is {kind}; a model that is brought along must be ONNX")
 
 
 def _check_submission(request: pb.SubmitRunRequest) -> None:

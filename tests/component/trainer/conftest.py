@@ -53,8 +53,10 @@ PERSON = as_actor(local_person())
 PATIENCE = 60.0
 SECOND = 1_000_000_000
 BEGIN = 1_700_000_000
-SLOW = "estimator: GradientBoostingClassifier\nparameters: {n_estimators: 800}\n"
+BOOSTED = "estimator: GradientBoostingClassifier\nparameters: {n_estimators: 400}\n"
 """Trains for so long that a test can do something meanwhile."""
+SLOW = "estimator: GradientBoostingClassifier\nparameters: {n_estimators: 20000}\n"
+"""Trains until it is cancelled."""
 SCHEMA = DatasetSchema(
     columns=[
         *(ColumnSpec(name=name, dtype="float32") for name in ("amount", "hour")),
@@ -190,6 +192,11 @@ class Platform:
         usual: dict[str, Any] = {"model_id": MODEL, "model_name": NAME, "dataset": self.data.name, "recipe": "logistic"}
         answer = await self.stub.SubmitRun(pb.SubmitRunRequest(**usual | changes), metadata=PERSON)
         return answer.run
+
+    async def cancel(self, run_id: str) -> None:
+        """End a run whose end does not matter."""
+        request = pb.CancelRunRequest(run_id=run_id, reason="no longer wanted")
+        await self.stub.CancelRun(request, metadata=PERSON)
 
     async def get(self, run_id: str) -> pb.Run:
         return (await self.stub.GetRun(pb.GetRunRequest(run_id=run_id), metadata=PERSON)).run

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import numpy as np
 import psutil
 import pytest
 from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionRetracted
@@ -17,8 +19,9 @@ from holdtrue_contracts.trainer.v1.runs_pb2 import (
     TRIGGER_KIND_MANUAL,
 )
 from holdtrue_models import Manifest, load_onnx
+from onnx import TensorProto, helper, numpy_helper
 
-from .conftest import BEGIN, MODEL, PERSON, SECOND, SLOW, until
+from .conftest import BEGIN, BOOSTED, MODEL, PERSON, SECOND, SLOW, until
 
 if TYPE_CHECKING:
     from .conftest import Platform
@@ -119,9 +122,13 @@ async def _childless(platform: Platform) -> bool:
     return not psutil.Process(platform.service.process.pid).children(recursive=True)
 
 
+async def _trains(platform: Platform) -> bool:
+    return not await _childless(platform)
+
+
 async def test_a_run_survives_kill_9_of_the_trainer_and_ends_once(platform: Platform) -> None:
     await platform.publish(platform.data.grow(3_000))
-    run = await platform.submit(recipe=SLOW)
+    run = await platform.submit(recipe=BOOSTED)
     await platform.reach(run.spec.run_id, pb.RUN_STATE_RUNNING, stage="training")
     assert platform.service.process
     children = psutil.Process(platform.service.process.pid).children(recursive=True)
@@ -142,8 +149,9 @@ async def test_a_trainer_that_is_stopped_gives_its_run_back(platform: Platform) 
     await platform.reach(run.spec.run_id, pb.RUN_STATE_RUNNING, stage="training")
     assert await platform.service.stop() == 0
     await platform.service.start()
-    ended = await platform.reach(run.spec.run_id, *ENDED)
-    assert ended.state == pb.RUN_STATE_SUCCEEDED
+    await until(lambda: _trains(platform), "the run is trained again")
+    assert (await platform.get(run.spec.run_id)).state == pb.RUN_STATE_RUNNING
+    await platform.cancel(run.spec.run_id)
 
 
 async def test_a_run_that_cannot_succeed_fails_once_with_its_reason(platform: Platform) -> None:
@@ -190,8 +198,7 @@ async def test_runs_are_listed_newest_first_by_pages(platform: Platform) -> None
     with pytest.raises(grpc.aio.AioRpcError, match="there is no run 'zz'"):
         await platform.get("zz")
     for run_id in made:
-        await platform.stub.CancelRun(pb.CancelRunRequest(run_id=run_id, reason="no longer wanted"), metadata=PERSON)
-        await platform.reach(run_id, *ENDED)
+        await platform.cancel(run_id)
 
 
 async def test_policy_is_the_service_default_until_one_is_put(platform: Platform) -> None:
@@ -208,4 +215,63 @@ async def test_policy_is_the_service_default_until_one_is_put(platform: Platform
     assert (policy.cool_down_seconds, policy.on_drift, policy.runs_per_day) == (5, True, 10)
     with pytest.raises(grpc.aio.AioRpcError, match=r"policy\.cool_down_seconds: must be from 0"):
         await platform.put_policy(cool_down_seconds=-1)
-    await platform.reach(run.spec.run_id, *ENDED)
+    await platform.cancel(run.spec.run_id)
+
+
+def brought() -> bytes:
+    """A model from elsewhere: one probability from amount and hour."""
+    make: Any = helper
+    weights = numpy_helper.from_array(np.array([[4], [0]], np.float32), "w")
+    return make.make_model(
+        make.make_graph(
+            [make.make_node("MatMul", ["in", "w"], ["z"]), make.make_node("Sigmoid", ["z"], ["out"])],
+            "brought",
+            [make.make_tensor_value_info("in", TensorProto.FLOAT, [None, 2])],
+            [make.make_tensor_value_info("out", TensorProto.FLOAT, [None, 1])],
+            [weights],
+        ),
+        opset_imports=[make.make_opsetid("", 18)],
+        ir_version=9,
+    ).SerializeToString()
+
+
+async def upload(platform: Platform, data: bytes, piece: int = 50) -> pb.UploadModelResponse:
+    pieces = (pb.UploadModelRequest(data=data[i : i + piece]) for i in range(0, len(data), piece))
+    return await platform.stub.UploadModel(pieces, metadata=PERSON)
+
+
+async def test_a_model_from_elsewhere_is_judged_and_never_retrained(platform: Platform) -> None:
+    await platform.publish(platform.data.grow(1_000))
+    data = brought()
+    kept = await upload(platform, data)
+    assert (kept.digest, kept.size) == (hashlib.sha256(data).hexdigest(), len(data))
+    submitted = await platform.submit(recipe=f"artifact: {kept.digest}")
+    run = await platform.reach(submitted.spec.run_id, *ENDED)
+    assert run.state == pb.RUN_STATE_SUCCEEDED, run.message
+    assert (run.result.kind, run.result.candidate.n, run.result.train_rows) == ("onnx", 300, 0)
+    assert run.result.candidate.metrics["auc"] > 0.9
+    manifest = Manifest.from_bytes(platform.blobs.get(run.result.manifest_digest))
+    model = load_onnx(platform.blobs.get(run.result.artifact_digest), manifest)
+    assert model.run(np.array([[1, 12]], np.float32))[0] == pytest.approx([0.018, 0.982], abs=1e-3)
+
+    await platform.put_policy()
+    await platform.deploy(1, run.result)
+    await platform.publish(platform.data.grow(600, flipped=True))
+    await platform.alarm(1, first_bad_row=1_000)
+    assert await platform.decision("brought along") == "the model was brought along: bring a newer one"
+    assert len(await platform.runs()) == 1
+
+
+async def test_what_is_no_onnx_or_was_never_uploaded_is_refused_at_the_door(platform: Platform) -> None:
+    await platform.publish(platform.data.grow(100))
+    for data, words in (
+        (pickle.dumps([1]), "data: the file is a pickle, which runs code when it is loaded"),
+        (b"tree\nversion=v4\n", "data: the file is lightgbm; a model that is brought along must be ONNX"),
+        (b"", "data: the file is empty"),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError, match=words) as caught:
+            await upload(platform, data)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.aio.AioRpcError, match=f"artifact: no model file {'a' * 64} was uploaded"):
+        await platform.submit(recipe=f"artifact: {'a' * 64}")
+    assert await platform.runs() == []

@@ -55,6 +55,7 @@ COMMANDS: Commands = {
         {
             "list": (f"{_HERE}.models:list_", "List the models"),
             "show": (f"{_HERE}.models:show", "Show a model's versions, or one with its checks"),
+            "register": (f"{_HERE}.register:register", "Bring a model from elsewhere, through its gate"),
         },
     ),
     "deploy": (f"{_HERE}.deploy:deploy", "Roll a version out, step by step"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -14,6 +14,10 @@ from holdtrue.cli.models import VERSION, dataset_names, version_row
 from holdtrue.cli.output import Output, details, suggest
 from holdtrue.cli.progress import progress
 from holdtrue.client import connect
+
+if TYPE_CHECKING:
+    from holdtrue.client import Client
+    from holdtrue.runs import Trained
 
 _MOST_RECIPE_BYTES = 64 << 10
 
@@ -56,7 +60,12 @@ def train(
             seed=seed,
         )
         trained = client.runs.wait(run.spec.run_id, timeout=limit, progress=say)
-        row = version_row(trained.version, dataset_names(client)) | {"seconds": trained.run.result.seconds}
+        show_trained(client, trained, output)
+
+
+def show_trained(client: Client, trained: Trained, output: Output) -> None:
+    """Show the version that a run became, and what to do next."""
+    row = version_row(trained.version, dataset_names(client)) | {"seconds": trained.run.result.seconds}
     details(row, VERSION, output)
     suggest(f"holdtrue deploy {row['name']} --wait", output)
 

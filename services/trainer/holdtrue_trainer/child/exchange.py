@@ -19,6 +19,8 @@ JOB = "job.json"
 DATA = "data.arrow"
 CHAMPION_MODEL = "champion.model"
 CHAMPION_MANIFEST = "champion.json"
+GIVEN_MODEL = "given.model"
+"""The file of a recipe with `artifact`."""
 RESULT = "result.json"
 LOG = "log.txt"
 

@@ -18,6 +18,7 @@ from holdtrue_trainer.domain.split import DataError
 
 if TYPE_CHECKING:
     from holdtrue_models.package import Classifier
+    from holdtrue_stats.arrays import Floats
 
     from holdtrue_trainer.child.data import Rows
 
@@ -52,6 +53,11 @@ def _choose_threshold(recipe: Recipe, rows: Rows, precision: float, seed: int) -
     early = np.argsort(np.argsort(rows.times, kind="stable"), kind="stable") < border
     validation = rows.take(~early)
     score = _fit(recipe, rows.take(early), seed).predict_proba(validation.x)[:, 1]
+    return threshold_on(validation, score, precision)
+
+
+def threshold_on(validation: Rows, score: Floats, precision: float) -> float:
+    """Return the lowest score [n] of these rows that flags with this precision. Raises DataError if none does."""
     threshold = threshold_for(score, validation.y, precision)
     if threshold is None:
         raise DataError(

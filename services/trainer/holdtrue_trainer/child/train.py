@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from holdtrue_models import Manifest, Signature, load
+from holdtrue_models.adopt import adopt
 from holdtrue_models.package import Package, export
+from msgspec.structs import replace
 
 from holdtrue_trainer.child import data, exchange
 from holdtrue_trainer.child.exchange import Job, Judged, Stage, Success
-from holdtrue_trainer.child.fit import fit
+from holdtrue_trainer.child.fit import fit, threshold_on
 from holdtrue_trainer.child.profile import Reference, importances
 from holdtrue_trainer.domain.evaluation import Evaluation, Scored, cells, evaluate
-from holdtrue_trainer.domain.recipe import Recipe, parse
+from holdtrue_trainer.domain.recipe import PrecisionRule, Recipe, parse
 from holdtrue_trainer.domain.split import DataError, Split, by_digest, by_time, window
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdtrue_models import Model
-    from holdtrue_stats.arrays import Float32s
+    from holdtrue_stats.arrays import Float32s, Ints
 
     from holdtrue_trainer.child.data import Rows
 
@@ -40,15 +42,33 @@ def train(folder: Path, announce: Callable[[Stage], None]) -> Success:
     recipe = parse(job.recipe)
     training, holdout = _divide(data.load(folder / exchange.DATA, job, recipe), job, recipe)
     announce("training")
-    fitted = fit(recipe, training, job.seed)
-    signature = Signature.binary(training.columns, training.classes, fitted.threshold)
-    package = export(fitted.classifier, signature, holdout.x, job.seed)
+    package = (
+        _adopted(folder, recipe, training, holdout) if recipe.artifact else _trained(recipe, training, holdout, job)
+    )
     announce("evaluating")
     champion = _score_champion(folder, holdout)
     reference = _judge(package.model, holdout, job.seed)
     announce("packing")
     manifest = _write(folder, package, training, reference, job)
-    return _success(job, training, reference, champion, manifest)
+    learnt = training.times[:0] if recipe.artifact else training.times
+    return _success(job, learnt, reference, champion, manifest)
+
+
+def _trained(recipe: Recipe, training: Rows, holdout: Rows, job: Job) -> Package:
+    fitted = fit(recipe, training, job.seed)
+    signature = Signature.binary(training.columns, training.classes, fitted.threshold)
+    return export(fitted.classifier, signature, holdout.x, job.seed)
+
+
+def _adopted(folder: Path, recipe: Recipe, training: Rows, holdout: Rows) -> Package:
+    """Take over the model that was brought along; rows before the hold-out only choose its threshold."""
+    given = (folder / exchange.GIVEN_MODEL).read_bytes()
+    signature = Signature.binary(training.columns, training.classes, 0.5)
+    threshold = recipe.threshold
+    if isinstance(threshold, PrecisionRule):
+        answers = adopt(given, signature, training.x).model.run(training.x)
+        threshold = threshold_on(training, answers[:, 1].astype(np.float64), threshold.precision)
+    return adopt(given, replace(signature, threshold=float(threshold)), holdout.x)
 
 
 def _divide(rows: Rows, job: Job, recipe: Recipe) -> tuple[Rows, Rows]:
@@ -133,7 +153,8 @@ def _pins(job: Job, training: Rows, holdout: Rows) -> dict[str, str]:
     }
 
 
-def _success(job: Job, training: Rows, reference: Reference, champion: Scored | None, manifest: Manifest) -> Success:
+def _success(job: Job, learnt: Ints, reference: Reference, champion: Scored | None, manifest: Manifest) -> Success:
+    """Return the result; `learnt` are the times of the rows that the model was trained on here."""
     holdout = reference.holdout
     judged, compared = _against(job, reference, champion)
     return Success(
@@ -142,9 +163,9 @@ def _success(job: Job, training: Rows, reference: Reference, champion: Scored | 
         candidate=_judged(0, reference.evaluation),
         champion=judged,
         cells=compared,
-        train_rows=len(training),
-        train_from_ns=int(training.times.min()),
-        train_to_ns=int(training.times.max()),
+        train_rows=len(learnt),
+        train_from_ns=int(learnt.min()) if len(learnt) else 0,
+        train_to_ns=int(learnt.max(initial=0)),
         holdout_from_ns=int(holdout.times.min()),
         holdout_to_ns=int(holdout.times.max()),
         pins=manifest.pins,

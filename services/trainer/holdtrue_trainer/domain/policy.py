@@ -32,6 +32,7 @@ class Reason(StrEnum):
     SUSPECT_DATA = "the newest dataset version is suspect"
     NO_DATA = "no dataset version"
     NO_RECIPE = "no recipe: submit one run by hand first"
+    BROUGHT = "the model was brought along: bring a newer one"
     WAITING_FOR_LABELS = "waiting for labels"
     COOL_DOWN = "cool-down"
     BUDGET = "the day's runs are used up"

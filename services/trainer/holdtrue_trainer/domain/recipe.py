@@ -8,10 +8,13 @@ positive_class: 1                       # default: 1 or true
 threshold: 0.5                          # or {precision: 0.9}: the lowest score that reaches it on validation rows
 holdout: {share: 0.3}                   # of the rows, the last ones by time, are kept for the evaluation
 seed: 7                                 # default: made from the run's id
+
+Instead of `estimator` and `parameters`: `artifact`, the sha256 of an uploaded ONNX file, which is judged as it is.
 """
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -79,7 +82,8 @@ class Holdout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a model is made; see the module."""
 
-    estimator: str
+    estimator: str = ""
+    artifact: str = ""
     parameters: dict[str, Scalar | list[Scalar]] = {}
     preprocessing: tuple[Literal["impute", "scale"], ...] = ("impute",)
     columns: tuple[str, ...] = ()
@@ -115,7 +119,10 @@ def parse(text: str) -> Recipe:
         raise RecipeError(f"the recipe is not YAML: {' '.join(str(error).split())}") from error
     except (msgspec.ValidationError, RecursionError) as error:
         raise RecipeError(_place_first(str(error))) from error
-    _check_estimator(recipe)
+    if recipe.artifact:
+        _check_artifact(recipe)
+    else:
+        _check_estimator(recipe)
     return recipe
 
 
@@ -125,7 +132,17 @@ def _place_first(text: str) -> str:
     return f"{where.strip('.`') or 'the recipe'}: {what}"
 
 
+def _check_artifact(recipe: Recipe) -> None:
+    if not re.fullmatch("[0-9a-f]{64}", recipe.artifact):
+        raise RecipeError(f"artifact: {recipe.artifact[:80]!r} is no sha256; give 64 lower-case hexadecimal digits")
+    given = {"estimator": recipe.estimator, "parameters": recipe.parameters}
+    if superfluous := [name for name, value in given.items() if value]:
+        raise RecipeError(f"{superfluous[0]}: a model that is brought along is not trained; leave it out")
+
+
 def _check_estimator(recipe: Recipe) -> None:
+    if not recipe.estimator:
+        raise RecipeError(f"estimator: is missing; choose one of {', '.join(ESTIMATORS)}, or give an `artifact`")
     if recipe.estimator not in ESTIMATORS:
         raise RecipeError(
             f"estimator: {recipe.estimator!r} is not one that can be trained and served; "

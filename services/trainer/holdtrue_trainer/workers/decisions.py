@@ -11,7 +11,7 @@ from holdtrue_contracts.trainer.v1.runs_pb2 import RunSpec, TriggerKind
 from holdtrue_core.ids import uuid7
 
 from holdtrue_trainer import commands
-from holdtrue_trainer.domain.policy import Cause, Dataset, Start, decide
+from holdtrue_trainer.domain.policy import Cause, Dataset, Reason, Start, Wait, decide
 from holdtrue_trainer.domain.recipe import parse
 from holdtrue_trainer.domain.run import Run, seed_of
 from holdtrue_trainer.store import DatasetStore, DeploymentStore, RetrainingStore, RunStore
@@ -71,11 +71,14 @@ class Decisions:
         return None
 
     async def _start(self, tx: Transaction, model_id: str, decision: Start) -> None:
-        """Start a run like the champion's, otherwise like the newest."""
+        """Start a run like the champion's, otherwise like the newest; none if that only judged what was brought."""
         model_name = await RetrainingStore(tx).name(model_id)
         champion = await DeploymentStore(tx).champion(model_id, model_name)
         made = await RunStore(tx).of_manifest(champion.manifest_digest) if champion else None
         recipe = (made or await RunStore(tx).newest(model_id)).spec.recipe
+        if parse(recipe).artifact:
+            await RetrainingStore(tx).set_decision(model_id, str(Wait(Reason.BROUGHT)))
+            return
         dataset = decision.dataset
         run_id = uuid7()
         spec = RunSpec(

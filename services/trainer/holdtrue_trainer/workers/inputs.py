@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from holdtrue_trainer.child import exchange
 from holdtrue_trainer.child.exchange import ColumnNote, Job
+from holdtrue_trainer.domain.recipe import parse
 from holdtrue_trainer.store import DatasetStore, DeploymentStore, RunStore
 from holdtrue_trainer.workers import lake
 
@@ -49,6 +50,8 @@ class Inputs:
         await asyncio.to_thread(lake.write_rows, self._root, sources.dataset, folder / exchange.DATA)
         if sources.champion is not None:
             await asyncio.to_thread(self._write_champion, sources.champion, folder)
+        if artifact := parse(run.spec.recipe).artifact:
+            (folder / exchange.GIVEN_MODEL).write_bytes(await asyncio.to_thread(self._blobs.get, artifact))
         (folder / exchange.JOB).write_bytes(exchange.encode(_job(run, sources)))
 
     async def _sources(self, run: Run, actor: Actor) -> _Sources:

@@ -26,43 +26,47 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from holdtrue_contracts.trainer.v1 import runs_pb2 as holdtrue__contracts_dot_trainer_dot_v1_dot_runs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n3holdtrue_contracts/trainer/v1/trainer_service.proto\x12\x13holdtrue.trainer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(holdtrue_contracts/trainer/v1/runs.proto\"\xd6\x02\n\x03Run\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.holdtrue.trainer.v1.RunSpec\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.holdtrue.trainer.v1.RunState\x12\r\n\x05stage\x18\x03 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\x12\x30\n\x07\x66\x61ilure\x18\x05 \x01(\x0e\x32\x1f.holdtrue.trainer.v1.RunFailure\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x31\n\x06result\x18\x07 \x01(\x0b\x32!.holdtrue.trainer.v1.RunSucceeded\x12\x30\n\x0crequested_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x91\x01\n\x10SubmitRunRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x61taset_version\x18\x04 \x01(\x03\x12\x0e\n\x06recipe\x18\x05 \x01(\t\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x0f\n\x07\x64ry_run\x18\x07 \x01(\x08\":\n\x11SubmitRunResponse\x12%\n\x03run\x18\x01 \x01(\x0b\x32\x18.holdtrue.trainer.v1.Run\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"7\n\x0eGetRunResponse\x12%\n\x03run\x18\x01 \x01(\x0b\x32\x18.holdtrue.trainer.v1.Run\"J\n\x0fListRunsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x10ListRunsResponse\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.holdtrue.trainer.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\":\n\x11\x43\x61ncelRunResponse\x12%\n\x03run\x18\x01 \x01(\x0b\x32\x18.holdtrue.trainer.v1.Run\"\xbc\x01\n\x10RetrainingPolicy\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x12\n\ndataset_id\x18\x02 \x01(\t\x12\x14\n\x0con_precision\x18\x03 \x01(\x08\x12\x10\n\x08on_drift\x18\x04 \x01(\x08\x12\x19\n\x11\x63ool_down_seconds\x18\x05 \x01(\x01\x12\x14\n\x0cruns_per_day\x18\x06 \x01(\x05\x12\x16\n\x0emin_new_labels\x18\x07 \x01(\x03\x12\x11\n\tlast_rows\x18\x08 \x01(\x03\"S\n\x1aPutRetrainingPolicyRequest\x12\x35\n\x06policy\x18\x01 \x01(\x0b\x32%.holdtrue.trainer.v1.RetrainingPolicy\"T\n\x1bPutRetrainingPolicyResponse\x12\x35\n\x06policy\x18\x01 \x01(\x0b\x32%.holdtrue.trainer.v1.RetrainingPolicy\".\n\x1aGetRetrainingPolicyRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"k\n\x1bGetRetrainingPolicyResponse\x12\x35\n\x06policy\x18\x01 \x01(\x0b\x32%.holdtrue.trainer.v1.RetrainingPolicy\x12\x15\n\rlast_decision\x18\x02 \x01(\t*\x9a\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x32\xe8\x04\n\x0eTrainerService\x12Z\n\tSubmitRun\x12%.holdtrue.trainer.v1.SubmitRunRequest\x1a&.holdtrue.trainer.v1.SubmitRunResponse\x12Q\n\x06GetRun\x12\".holdtrue.trainer.v1.GetRunRequest\x1a#.holdtrue.trainer.v1.GetRunResponse\x12W\n\x08ListRuns\x12$.holdtrue.trainer.v1.ListRunsRequest\x1a%.holdtrue.trainer.v1.ListRunsResponse\x12Z\n\tCancelRun\x12%.holdtrue.trainer.v1.CancelRunRequest\x1a&.holdtrue.trainer.v1.CancelRunResponse\x12x\n\x13PutRetrainingPolicy\x12/.holdtrue.trainer.v1.PutRetrainingPolicyRequest\x1a\x30.holdtrue.trainer.v1.PutRetrainingPolicyResponse\x12x\n\x13GetRetrainingPolicy\x12/.holdtrue.trainer.v1.GetRetrainingPolicyRequest\x1a\x30.holdtrue.trainer.v1.GetRetrainingPolicyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n3holdtrue_contracts/trainer/v1/trainer_service.proto\x12\x13holdtrue.trainer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(holdtrue_contracts/trainer/v1/runs.proto\"\xd6\x02\n\x03Run\x12*\n\x04spec\x18\x01 \x01(\x0b\x32\x1c.holdtrue.trainer.v1.RunSpec\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.holdtrue.trainer.v1.RunState\x12\r\n\x05stage\x18\x03 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\x12\x30\n\x07\x66\x61ilure\x18\x05 \x01(\x0e\x32\x1f.holdtrue.trainer.v1.RunFailure\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x31\n\x06result\x18\x07 \x01(\x0b\x32!.holdtrue.trainer.v1.RunSucceeded\x12\x30\n\x0crequested_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x91\x01\n\x10SubmitRunRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x17\n\x0f\x64\x61taset_version\x18\x04 \x01(\x03\x12\x0e\n\x06recipe\x18\x05 \x01(\t\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x0f\n\x07\x64ry_run\x18\x07 \x01(\x08\":\n\x11SubmitRunResponse\x12%\n\x03run\x18\x01 \x01(\x0b\x32\x18.holdtrue.trainer.v1.Run\"\"\n\x12UploadModelRequest\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"3\n\x13UploadModelResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"7\n\x0eGetRunResponse\x12%\n\x03run\x18\x01 \x01(\x0b\x32\x18.holdtrue.trainer.v1.Run\"J\n\x0fListRunsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x10ListRunsResponse\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.holdtrue.trainer.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\":\n\x11\x43\x61ncelRunResponse\x12%\n\x03run\x18\x01 \x01(\x0b\x32\x18.holdtrue.trainer.v1.Run\"\xbc\x01\n\x10RetrainingPolicy\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x12\n\ndataset_id\x18\x02 \x01(\t\x12\x14\n\x0con_precision\x18\x03 \x01(\x08\x12\x10\n\x08on_drift\x18\x04 \x01(\x08\x12\x19\n\x11\x63ool_down_seconds\x18\x05 \x01(\x01\x12\x14\n\x0cruns_per_day\x18\x06 \x01(\x05\x12\x16\n\x0emin_new_labels\x18\x07 \x01(\x03\x12\x11\n\tlast_rows\x18\x08 \x01(\x03\"S\n\x1aPutRetrainingPolicyRequest\x12\x35\n\x06policy\x18\x01 \x01(\x0b\x32%.holdtrue.trainer.v1.RetrainingPolicy\"T\n\x1bPutRetrainingPolicyResponse\x12\x35\n\x06policy\x18\x01 \x01(\x0b\x32%.holdtrue.trainer.v1.RetrainingPolicy\".\n\x1aGetRetrainingPolicyRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"k\n\x1bGetRetrainingPolicyResponse\x12\x35\n\x06policy\x18\x01 \x01(\x0b\x32%.holdtrue.trainer.v1.RetrainingPolicy\x12\x15\n\rlast_decision\x18\x02 \x01(\t*\x9a\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10RUN_STATE_FAILED\x10\x04\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x05\x32\xcc\x05\n\x0eTrainerService\x12Z\n\tSubmitRun\x12%.holdtrue.trainer.v1.SubmitRunRequest\x1a&.holdtrue.trainer.v1.SubmitRunResponse\x12\x62\n\x0bUploadModel\x12\'.holdtrue.trainer.v1.UploadModelRequest\x1a(.holdtrue.trainer.v1.UploadModelResponse(\x01\x12Q\n\x06GetRun\x12\".holdtrue.trainer.v1.GetRunRequest\x1a#.holdtrue.trainer.v1.GetRunResponse\x12W\n\x08ListRuns\x12$.holdtrue.trainer.v1.ListRunsRequest\x1a%.holdtrue.trainer.v1.ListRunsResponse\x12Z\n\tCancelRun\x12%.holdtrue.trainer.v1.CancelRunRequest\x1a&.holdtrue.trainer.v1.CancelRunResponse\x12x\n\x13PutRetrainingPolicy\x12/.holdtrue.trainer.v1.PutRetrainingPolicyRequest\x1a\x30.holdtrue.trainer.v1.PutRetrainingPolicyResponse\x12x\n\x13GetRetrainingPolicy\x12/.holdtrue.trainer.v1.GetRetrainingPolicyRequest\x1a\x30.holdtrue.trainer.v1.GetRetrainingPolicyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'holdtrue_contracts.trainer.v1.trainer_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNSTATE']._serialized_start=1587
-  _globals['_RUNSTATE']._serialized_end=1741
+  _globals['_RUNSTATE']._serialized_start=1676
+  _globals['_RUNSTATE']._serialized_end=1830
   _globals['_RUN']._serialized_start=152
   _globals['_RUN']._serialized_end=494
   _globals['_SUBMITRUNREQUEST']._serialized_start=497
   _globals['_SUBMITRUNREQUEST']._serialized_end=642
   _globals['_SUBMITRUNRESPONSE']._serialized_start=644
   _globals['_SUBMITRUNRESPONSE']._serialized_end=702
-  _globals['_GETRUNREQUEST']._serialized_start=704
-  _globals['_GETRUNREQUEST']._serialized_end=735
-  _globals['_GETRUNRESPONSE']._serialized_start=737
-  _globals['_GETRUNRESPONSE']._serialized_end=792
-  _globals['_LISTRUNSREQUEST']._serialized_start=794
-  _globals['_LISTRUNSREQUEST']._serialized_end=868
-  _globals['_LISTRUNSRESPONSE']._serialized_start=870
-  _globals['_LISTRUNSRESPONSE']._serialized_end=953
-  _globals['_CANCELRUNREQUEST']._serialized_start=955
-  _globals['_CANCELRUNREQUEST']._serialized_end=1005
-  _globals['_CANCELRUNRESPONSE']._serialized_start=1007
-  _globals['_CANCELRUNRESPONSE']._serialized_end=1065
-  _globals['_RETRAININGPOLICY']._serialized_start=1068
-  _globals['_RETRAININGPOLICY']._serialized_end=1256
-  _globals['_PUTRETRAININGPOLICYREQUEST']._serialized_start=1258
-  _globals['_PUTRETRAININGPOLICYREQUEST']._serialized_end=1341
-  _globals['_PUTRETRAININGPOLICYRESPONSE']._serialized_start=1343
-  _globals['_PUTRETRAININGPOLICYRESPONSE']._serialized_end=1427
-  _globals['_GETRETRAININGPOLICYREQUEST']._serialized_start=1429
-  _globals['_GETRETRAININGPOLICYREQUEST']._serialized_end=1475
-  _globals['_GETRETRAININGPOLICYRESPONSE']._serialized_start=1477
-  _globals['_GETRETRAININGPOLICYRESPONSE']._serialized_end=1584
-  _globals['_TRAINERSERVICE']._serialized_start=1744
-  _globals['_TRAINERSERVICE']._serialized_end=2360
+  _globals['_UPLOADMODELREQUEST']._serialized_start=704
+  _globals['_UPLOADMODELREQUEST']._serialized_end=738
+  _globals['_UPLOADMODELRESPONSE']._serialized_start=740
+  _globals['_UPLOADMODELRESPONSE']._serialized_end=791
+  _globals['_GETRUNREQUEST']._serialized_start=793
+  _globals['_GETRUNREQUEST']._serialized_end=824
+  _globals['_GETRUNRESPONSE']._serialized_start=826
+  _globals['_GETRUNRESPONSE']._serialized_end=881
+  _globals['_LISTRUNSREQUEST']._serialized_start=883
+  _globals['_LISTRUNSREQUEST']._serialized_end=957
+  _globals['_LISTRUNSRESPONSE']._serialized_start=959
+  _globals['_LISTRUNSRESPONSE']._serialized_end=1042
+  _globals['_CANCELRUNREQUEST']._serialized_start=1044
+  _globals['_CANCELRUNREQUEST']._serialized_end=1094
+  _globals['_CANCELRUNRESPONSE']._serialized_start=1096
+  _globals['_CANCELRUNRESPONSE']._serialized_end=1154
+  _globals['_RETRAININGPOLICY']._serialized_start=1157
+  _globals['_RETRAININGPOLICY']._serialized_end=1345
+  _globals['_PUTRETRAININGPOLICYREQUEST']._serialized_start=1347
+  _globals['_PUTRETRAININGPOLICYREQUEST']._serialized_end=1430
+  _globals['_PUTRETRAININGPOLICYRESPONSE']._serialized_start=1432
+  _globals['_PUTRETRAININGPOLICYRESPONSE']._serialized_end=1516
+  _globals['_GETRETRAININGPOLICYREQUEST']._serialized_start=1518
+  _globals['_GETRETRAININGPOLICYREQUEST']._serialized_end=1564
+  _globals['_GETRETRAININGPOLICYRESPONSE']._serialized_start=1566
+  _globals['_GETRETRAININGPOLICYRESPONSE']._serialized_end=1673
+  _globals['_TRAINERSERVICE']._serialized_start=1833
+  _globals['_TRAINERSERVICE']._serialized_end=2549
 # @@protoc_insertion_point(module_scope)

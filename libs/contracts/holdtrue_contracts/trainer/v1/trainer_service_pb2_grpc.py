@@ -40,6 +40,11 @@ class TrainerServiceStub:
                 request_serializer=holdtrue__contracts_dot_trainer_dot_v1_dot_trainer__service__pb2.SubmitRunRequest.SerializeToString,
                 response_deserializer=holdtrue__contracts_dot_trainer_dot_v1_dot_trainer__service__pb2.SubmitRunResponse.FromString,
                 _registered_method=True)
+        self.UploadModel = channel.stream_unary(
+                '/holdtrue.trainer.v1.TrainerService/UploadModel',
+                request_serializer=holdtrue__contracts_dot_trainer_dot_v1_dot_trainer__service__pb2.UploadModelRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_trainer_dot_v1_dot_trainer__service__pb2.UploadModelResponse.FromString,
+                _registered_method=True)
         self.GetRun = channel.unary_unary(
                 '/holdtrue.trainer.v1.TrainerService/GetRun',
                 request_serializer=holdtrue__contracts_dot_trainer_dot_v1_dot_trainer__service__pb2.GetRunRequest.SerializeToString,
@@ -73,6 +78,13 @@ class TrainerServiceServicer:
 
     def SubmitRun(self, request, context):
         """Queue a run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadModel(self, request_iterator, context):
+        """Keep a model file, ONNX, for a run that judges it instead of training one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,6 +132,11 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     servicer.SubmitRun,
                     request_deserializer=holdtrue__contracts_dot_trainer_dot_v1_dot_trainer__service__pb2.SubmitRunRequest.FromString,
                     response_serializer=holdtrue__contracts_dot_trainer_dot_v1_dot_trainer__service__pb2.SubmitRunResponse.SerializeToString,
+            ),
+            'UploadModel': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadModel,
+                    request_deserializer=holdtrue__contracts_dot_trainer_dot_v1_dot_trainer__service__pb2.UploadModelRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_trainer_dot_v1_dot_trainer__service__pb2.UploadModelResponse.SerializeToString,
             ),
             'GetRun': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRun,
@@ -175,6 +192,33 @@ class TrainerService:
             '/holdtrue.trainer.v1.TrainerService/SubmitRun',
             holdtrue__contracts_dot_trainer_dot_v1_dot_trainer__service__pb2.SubmitRunRequest.SerializeToString,
             holdtrue__contracts_dot_trainer_dot_v1_dot_trainer__service__pb2.SubmitRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadModel(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/holdtrue.trainer.v1.TrainerService/UploadModel',
+            holdtrue__contracts_dot_trainer_dot_v1_dot_trainer__service__pb2.UploadModelRequest.SerializeToString,
+            holdtrue__contracts_dot_trainer_dot_v1_dot_trainer__service__pb2.UploadModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class TrainerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TrainerServiceAsyncStub: ...
     SubmitRun: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.SubmitRunRequest, _trainer_service_pb2.SubmitRunResponse]
     """Queue a run."""
+    UploadModel: _grpc.StreamUnaryMultiCallable[_trainer_service_pb2.UploadModelRequest, _trainer_service_pb2.UploadModelResponse]
+    """Keep a model file, ONNX, for a run that judges it instead of training one."""
     GetRun: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.GetRunRequest, _trainer_service_pb2.GetRunResponse]
     """One run."""
     ListRuns: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.ListRunsRequest, _trainer_service_pb2.ListRunsResponse]
@@ -53,6 +55,8 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitRun: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.SubmitRunRequest, _trainer_service_pb2.SubmitRunResponse]  # type: ignore[assignment]
     """Queue a run."""
+    UploadModel: _aio.StreamUnaryMultiCallable[_trainer_service_pb2.UploadModelRequest, _trainer_service_pb2.UploadModelResponse]  # type: ignore[assignment]
+    """Keep a model file, ONNX, for a run that judges it instead of training one."""
     GetRun: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.GetRunRequest, _trainer_service_pb2.GetRunResponse]  # type: ignore[assignment]
     """One run."""
     ListRuns: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.ListRunsRequest, _trainer_service_pb2.ListRunsResponse]  # type: ignore[assignment]
@@ -74,6 +78,14 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_service_pb2.SubmitRunResponse, _abc.Awaitable[_trainer_service_pb2.SubmitRunResponse]]:
         """Queue a run."""
+
+    @_abc_1.abstractmethod
+    def UploadModel(
+        self,
+        request_iterator: _MaybeAsyncIterator[_trainer_service_pb2.UploadModelRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_service_pb2.UploadModelResponse, _abc.Awaitable[_trainer_service_pb2.UploadModelResponse]]:
+        """Keep a model file, ONNX, for a run that judges it instead of training one."""
 
     @_abc_1.abstractmethod
     def GetRun(
