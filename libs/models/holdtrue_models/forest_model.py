@@ -10,6 +10,7 @@ from holdtrue_models.coding import check_rows
 from holdtrue_models.content import verified
 from holdtrue_models.errors import MalformedModel
 from holdtrue_models.forest import Runner, answers, check_forest
+from holdtrue_models.lightgbm_file import read_lightgbm
 from holdtrue_models.parity import verify
 from holdtrue_models.xgboost_file import read_xgboost
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from holdtrue_models.manifest import Manifest
     from holdtrue_models.signature import Signature
 
-READERS: Mapping[Format, Callable[[bytes], Forest]] = {"ubj": read_xgboost}
+READERS: Mapping[Format, Callable[[bytes], Forest]] = {"ubj": read_xgboost, "lightgbm": read_lightgbm}
 
 
 class ForestModel:

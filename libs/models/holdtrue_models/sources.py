@@ -91,4 +91,8 @@ def _xgboost(model: Estimator) -> tuple[Role, bytes]:
     return "ubj", bytes(booster.save_raw("ubj"))
 
 
-_DUMPS: dict[str, Callable[[Estimator], tuple[Role, bytes]]] = {"xgboost": _xgboost}
+def _lightgbm(model: Estimator) -> tuple[Role, bytes]:
+    return "lightgbm", model.booster_.model_to_string().encode()  # up to the best round, if it stopped early
+
+
+_DUMPS: dict[str, Callable[[Estimator], tuple[Role, bytes]]] = {"lightgbm": _lightgbm, "xgboost": _xgboost}
