@@ -6,14 +6,15 @@ leave its predicate in the log. Everything can be repeated after a crash, and fi
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from holdtrue_lake.files import DataFile, files_with, read_files
+from holdtrue_lake.files import DataFile, files_with, read_files, read_rows
 from holdtrue_lake.order import canonical
 from holdtrue_lake.ranges import Ranges
 from holdtrue_lake.rewriting import MOST_ATTEMPTS, replace_files, write_file
@@ -22,7 +23,7 @@ from holdtrue_lake.storage import has_table, open_table, quarantine_uri, rows_ur
 from holdtrue_lake.table import Fenced
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from deltalake import DeltaTable
     from deltalake.transaction import AddAction
@@ -47,6 +48,43 @@ class Erased:
     rows: int = 0
     quarantined: int = 0
     commits: Ranges = field(default_factory=Ranges)
+
+    def __or__(self, other: Erased) -> Erased:
+        """Return the more of both: of two counts of the same, of which some may have gone in between."""
+        rows, quarantined = max(self.rows, other.rows), max(self.quarantined, other.quarantined)
+        return Erased(rows, quarantined, self.commits | other.commits)
+
+
+def holdings(root: Root, dataset_id: str, pseudonyms: Collection[str]) -> dict[str, Erased]:
+    """What a dataset holds about some subjects, by pseudonym; who is not there is not named. Raises DamagedFile."""
+    rows = _about(rows_uri(root, dataset_id), pseudonyms, ["_commit"])
+    refused = Counter(each["_subject"] for each in _about(quarantine_uri(root, dataset_id), pseudonyms, []))
+    counts = Counter(each["_subject"] for each in rows)
+    return {
+        name: Erased(
+            counts[name],
+            refused[name],
+            Ranges.of((each["_commit"], each["_commit"]) for each in rows if each["_subject"] == name),
+        )
+        for name in sorted({*counts, *refused})
+    }
+
+
+def _about(place: Storage, pseudonyms: Collection[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+    if not pseudonyms or not has_table(place):
+        return []
+    table = open_table(place)
+    if not _protected(table):
+        return []
+    return read_rows(table, _theirs(pseudonyms), [SUBJECT.name, *columns]).to_pylist()
+
+
+def _protected(table: DeltaTable) -> bool:
+    return SUBJECT.name in pa.schema(table.schema().to_arrow()).names
+
+
+def _theirs(pseudonyms: Collection[str]) -> pc.Expression:
+    return pc.field(SUBJECT.name).isin(pa.array(sorted(pseudonyms), pa.string()))
 
 
 def erase_rows(root: Root, dataset_id: str, pseudonyms: Collection[str], ids: Collection[str]) -> Erased:
@@ -81,9 +119,9 @@ def _records(place: Storage, ids: Collection[str]) -> Iterator[_Record]:
 
 def _erase(place: Storage, pseudonyms: Collection[str], ids: Collection[str]) -> None:
     table = open_table(place)
-    if SUBJECT.name not in pa.schema(table.schema().to_arrow()).names:
+    if not _protected(table):
         return
-    about = pc.field(SUBJECT.name).isin(pa.array(sorted(pseudonyms), pa.string()))
+    about = _theirs(pseudonyms)
     for _ in range(MOST_ATTEMPTS):
         files, parts, record = _rewrite(table, place, about, ids)
         if not files:

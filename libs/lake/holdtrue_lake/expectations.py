@@ -110,6 +110,8 @@ def _unfit(rule: Expectation, name: str, schema: pa.Schema) -> str:
     number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
     if isinstance(rule, (kinds.Range, kinds.Mean, kinds.Std)) and not number:
         return f"only columns of numbers have a range, mean and std, {name!r} is {kind}"
+    if pa.types.is_binary(kind) and not isinstance(rule, kinds.NullRate):
+        return f"column {name!r} is personal and encrypted: only its share of nulls can be told"
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind)
     if isinstance(rule, kinds.Categories) and not text:
         return f"only columns of texts have categories, {name!r} is {kind}"

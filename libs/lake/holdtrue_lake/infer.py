@@ -60,7 +60,7 @@ def dataset_schema(rules: Rules) -> DatasetSchema:
     if untyped:
         raise NotInferable(f"columns.{untyped[0]}.type: a schema needs the type of every column")
     columns = [ColumnSpec(name=name, dtype=str(rule.type), pii=rule.pii) for name, rule in rules.columns.items()]
-    return DatasetSchema(columns=columns, label=rules.label, time=rules.time)
+    return DatasetSchema(columns=columns, label=rules.label, time=rules.time, subject=rules.subject)
 
 
 def _column(name: str, array: pa.Array) -> ColumnRules:

@@ -7,9 +7,10 @@ it has.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping  # noqa: TC003  of a type that is used at run time
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetSchema
@@ -17,6 +18,7 @@ from holdtrue_core.errors import InvalidArgument
 from holdtrue_storage.blobs import BlobCorrupt, BlobMissing
 
 from holdtrue_lake.faults import Code
+from holdtrue_lake.protection import Protection
 from holdtrue_lake.rules import rules_of
 from holdtrue_lake.table import DatasetTable, Offer
 from holdtrue_lake.validation import NO_RULES, Validated, compile_for, refused_whole, validate
@@ -32,9 +34,12 @@ if TYPE_CHECKING:
     from holdtrue_lake.commits import Commit
     from holdtrue_lake.quarantine import Standard
     from holdtrue_lake.storage import Root
+    from holdtrue_lake.subjects import SubjectKey
     from holdtrue_lake.table import Source
 
 MOST_BLOB_BYTES = 512 * 1024 * 1024
+KeysOf: TypeAlias = "Callable[[str, set[str]], Mapping[str, SubjectKey]]"
+"""Gives the keys of persons of a tenant by their identifiers, made where there are none yet. Blocks."""
 _log = structlog.stdlib.get_logger("holdtrue.lake.ingest")
 
 
@@ -47,13 +52,20 @@ class Target:
     schema_id: str
     schema: DatasetSchema
     rules: str = ""
+    tenant: str = ""
+
+
+def no_keys(_tenant: str, _identifiers: set[str]) -> Mapping[str, SubjectKey]:
+    """Refuse to ingest about persons."""
+    raise RuntimeError("a dataset protects persons, and nothing here has their keys: give the ingester some")
 
 
 class Ingester:
     """Puts offered messages into the tables of datasets. Blocks; one call at a time."""
 
-    def __init__(self, root: Root, blobs: Blobs, clock: Clock) -> None:
+    def __init__(self, root: Root, blobs: Blobs, clock: Clock, keys: KeysOf = no_keys) -> None:
         """Keep tables below `root`; `blobs` have rules, and rows that were too many for a message."""
+        self._keys = keys
         self._root = root
         self._blobs = blobs
         self._clock = clock
@@ -63,6 +75,13 @@ class Ingester:
     def has_table(self, dataset_id: str) -> bool:
         """Tell whether the dataset has received anything yet."""
         return dataset_id in self._tables or DatasetTable.exists(self._root, dataset_id)
+
+    def forget(self, dataset_id: str) -> None:
+        """Open a table anew when it is next needed: others have rewritten it.
+
+        Appending by the old handle would fail and be repeated; its first try would leave a file that nobody wants.
+        """
+        self._tables.pop(dataset_id, None)
 
     def commits(self, target: Target, after: int) -> list[Commit]:
         """Commits with numbers above `after` (-1: all), in order; the table is made if there is none yet."""
@@ -75,7 +94,7 @@ class Ingester:
         calling again with the same is safe. Returns the last commit.
         """
         offers = [
-            Offer(offset, offered.batch_id, lambda standard, offered=offered: self._judge(target, offered, standard))
+            Offer(offset, offered.batch_id, lambda standard, offered=offered: self._settle(target, offered, standard))
             for offset, offered in messages
         ]
         try:
@@ -86,8 +105,18 @@ class Ingester:
 
     def _table(self, target: Target) -> DatasetTable:
         if target.dataset_id not in self._tables:
-            self._tables[target.dataset_id] = DatasetTable(self._root, target.dataset_id, target.schema)
+            protected = bool(target.schema.subject)
+            table = DatasetTable(self._root, target.dataset_id, target.schema, protected=protected)
+            self._tables[target.dataset_id] = table
         return self._tables[target.dataset_id]
+
+    def _settle(self, target: Target, offered: RecordsOffered, standard: Standard) -> Validated:
+        """Validate a batch, and protect the persons that it is about: only then may it be stored."""
+        content = self._judge(target, offered, standard)
+        protection = Protection.of(target.dataset_id, target.schema)
+        if protection is None:
+            return content
+        return protection.protect(content, self._keys(target.tenant, protection.identifiers(content)))
 
     def _judge(self, target: Target, offered: RecordsOffered, standard: Standard) -> Validated:
         """Validate a batch. What breaks the validation itself goes to quarantine too: it must not stop the others."""

@@ -35,6 +35,7 @@ UPDATE table_lease SET leased_until = clock_timestamp() + $4
 WHERE tenant = $1 AND dataset_id = $2 AND id = $3 AND leased_until >= clock_timestamp()"""
 _ALONE = "UPDATE table_lease SET alone = true WHERE tenant = $1 AND dataset_id = $2 AND id = $3"
 _CANCEL = "DELETE FROM table_lease WHERE tenant = $1 AND dataset_id = $2 AND kind = 'reader'"
+_FORGET = "DELETE FROM table_lease WHERE holder = $1"
 _RELEASE = "DELETE FROM table_lease WHERE tenant = $1 AND dataset_id = $2 AND id = $3"
 
 
@@ -85,6 +86,11 @@ class PostgresLeases:
         """See `Leases.writer`."""
         async with self._held(_Lease(self._database, tenant, dataset_id, self._duration), "writer", holder) as lease:
             yield lease
+
+    async def forget(self, holder: str) -> None:
+        """End the leases that an earlier life of `holder` has left, which would last until their time is up."""
+        async with self._database.acquire() as connection:
+            await connection.execute(_FORGET, holder)
 
     @asynccontextmanager
     async def _held(self, lease: _Lease, kind: str, holder: str) -> AsyncGenerator[_Lease]:

@@ -54,6 +54,11 @@ class Protection:
         if specs[self.schema.label].pii or (self.schema.time in specs and specs[self.schema.time].pii):
             raise ValueError("neither the label nor the time can be pii: nobody could learn from ciphertext")
 
+    @staticmethod
+    def of(dataset_id: str, schema: DatasetSchema) -> Protection | None:
+        """Return how a dataset with this schema protects persons; None: it does not."""
+        return Protection(dataset_id, schema, schema.subject) if schema.subject else None
+
     def identifiers(self, content: Validated) -> set[str]:
         """Identifiers of everybody whom a batch is about: those whose keys `protect` needs."""
         refused = {found for each in content.refused if (found := self._of_raw(each)) is not None}
@@ -95,6 +100,12 @@ class Protection:
             for sealed, who in zip(rows.column("raw").to_pylist(), rows.column(SUBJECT.name).to_pylist(), strict=True)
         ]
         return rows.set_column(rows.schema.get_field_index("raw"), "raw", pa.array(raw, pa.binary()))
+
+    def reveal_raw(self, raw: bytes, subject: str | None, keys: Mapping[str, SubjectKey]) -> bytes:
+        """Return the original bytes of a refused record; empty where the key is gone."""
+        if subject is None:
+            return raw
+        return keys[subject].open(raw, self._place(_QUARANTINE)) if subject in keys else b""
 
     def table_schema(self) -> pa.Schema:
         """Arrow schema of the table."""

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from holdtrue_lake.faults import Code, Fault
 from holdtrue_lake.quarantine import QUARANTINE
+from holdtrue_lake.schema import SUBJECT
 from holdtrue_lake.storage import DatasetMissing, open_table, quarantine_uri
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Reject:
     rules: str
     faults: tuple[Fault, ...]
     raw: bytes
+    subject: str | None = None
+    """Pseudonym of the person it is about, under whose key the bytes are encrypted; None: they are as they came."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def _records(table: Any, chosen: pa.Table) -> list[Reject]:  # noqa: ANN401  pya
         return []
     near = pc.field("_off").isin(chosen.column("_off")) & pc.field("_part").isin(chosen.column("_part"))
     known = {field.name for field in table.schema}
-    columns = [field.name for field in QUARANTINE if field.name in known]
+    columns = [field.name for field in (*QUARANTINE, SUBJECT) if field.name in known]
     rows = {_place(row): row for row in table.to_table(filter=near, columns=columns).to_pylist()}
     return [_reject(rows[place]) for place in map(_place, chosen.to_pylist())]
 
@@ -128,6 +131,7 @@ def _reject(row: dict[str, Any]) -> Reject:
         rules=row.get("rules") or "",
         faults=_faults(row),
         raw=row["raw"],
+        subject=row.get("_subject"),
     )
 
 

@@ -153,6 +153,7 @@ class Rules(_Part, frozen=True):
     dataset: str = ""
     label: str = ""
     time: str = ""
+    subject: str = ""
     columns: dict[str, ColumnRules] = {}
     event_time: EventTime | None = None
     unique: list[Unique] = []

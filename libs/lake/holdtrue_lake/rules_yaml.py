@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 1 << 20
 MOST_DEPTH = 20
-_TOP = {"version", "dataset", "label", "time"}
+_TOP = {"version", "dataset", "label", "time", "subject"}
 _LISTS: dict[str, Any] = {"unique": Unique, "conditions": Condition, "expectations": Expectation}
 
 

@@ -70,7 +70,8 @@ def schema_id(schema: DatasetSchema) -> str:
         [c.name, c.dtype, list(c.categories), c.unit, c.pii, c.segment]  # fixed order: this is hashed
         for c in schema.columns
     ]
-    return hashlib.sha256(msgspec.json.encode([columns, schema.label, schema.time])).hexdigest()
+    subject = [schema.subject] if schema.subject else []  # ids of schemas without one are as they were before it
+    return hashlib.sha256(msgspec.json.encode([columns, schema.label, schema.time, *subject])).hexdigest()
 
 
 def schema_problems(schema: DatasetSchema) -> Iterator[tuple[str, str]]:
@@ -86,6 +87,24 @@ def schema_problems(schema: DatasetSchema) -> Iterator[tuple[str, str]]:
         yield "schema.label", f"the label {schema.label!r} is not among the columns; name one of {sorted(names)[:20]}"
     if schema.time and schema.time == schema.label:
         yield "schema.time", f"column {schema.time!r} cannot be both label and time"
+    if schema.subject:
+        yield from _subject_problems(schema)
+
+
+def _subject_problems(schema: DatasetSchema) -> Iterator[tuple[str, str]]:
+    """Where persons are protected, the column that names them must be, and what models need must not be encrypted."""
+    specs = {column.name: column for column in schema.columns}
+    spec = specs.get(schema.subject)
+    if spec is None:
+        yield "schema.subject", f"{schema.subject!r} is not among the columns; name one of {sorted(specs)[:20]}"
+        return
+    if spec.dtype not in {"string", "int64"}:
+        yield "schema.subject", f"a person is named by a string or an int64, {spec.name!r} is {spec.dtype}"
+    if not spec.pii:
+        yield "schema.subject", f"column {spec.name!r} names persons: mark it as personal (pii)"
+    for role, name in (("label", schema.label), ("time", schema.time)):
+        if name in specs and specs[name].pii:
+            yield f"schema.{role}", f"column {name!r} is personal and would be encrypted; a {role} cannot be"
 
 
 def _column_problems(field: str, column: ColumnSpec, seen: set[str]) -> Iterator[tuple[str, str]]:

@@ -44,6 +44,15 @@ class PostgresSubjectKeys:
         secrets = {row["blind_index"]: self._master.unwrap(row["wrapped"], row["blind_index"]) for row in rows}
         return {name: SubjectKey.of(secrets[index], name) for name, index in indices.items() if index in secrets}
 
+    async def check(self) -> int:
+        """Return how many keys there are, after opening one of them. Raises Undecipherable for another master key."""
+        async with self._database.acquire() as connection:
+            row = await connection.fetchrow("SELECT blind_index, wrapped FROM subject_key LIMIT 1")
+            count: int = await connection.fetchval("SELECT count(*) FROM subject_key")
+        if row is not None:
+            self._master.unwrap(row["wrapped"], row["blind_index"])
+        return count
+
     async def by_pseudonym(self, tenant: str, pseudonyms: Iterable[str]) -> dict[str, SubjectKey]:
         """Return the keys that have not been destroyed, by pseudonym."""
         async with self._database.acquire() as connection:

@@ -6,6 +6,7 @@ contract, because it alone moves what a random forest learns.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from holdtrue_lake.digest import content_digest
 from holdtrue_lake.files import DamagedFile, read_rows
 from holdtrue_lake.order import IDENTITY, canonical
+from holdtrue_lake.ranges import Ranges
 from holdtrue_lake.storage import DatasetMissing, open_table, quarantine_uri, rows_uri
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ __all__ = [
     "damaged_commits",
     "read_quarantine",
     "read_version",
+    "rows_of_commits",
 ]
 _MOST_ROWS = 4_000_000
 
@@ -51,6 +54,14 @@ def read_version(
 def count_rows(root: Root, dataset_id: str, ranges: Iterable[tuple[int, int]]) -> int:
     """How many rows the commits in `ranges` have; reads no file without rows of theirs."""
     return read_rows(open_table(rows_uri(root, dataset_id)), _of(ranges), ["_commit"]).num_rows
+
+
+def rows_of_commits(root: Root, dataset_id: str, commits: Iterable[int]) -> dict[int, int]:
+    """How many rows commits have now, by number."""
+    numbers = list(commits)
+    held = read_rows(open_table(rows_uri(root, dataset_id)), _of(Ranges.of((n, n) for n in numbers)), ["_commit"])
+    counts = Counter[int](held.column("_commit").to_pylist())
+    return {number: counts[number] for number in numbers}
 
 
 def damaged_commits(root: Root, dataset_id: str, digests: Mapping[int, str]) -> list[int]:

@@ -39,6 +39,7 @@ from holdtrue_contracts.registry.v1.rules_pb2 import (
 )
 
 from holdtrue.dataset_history import DatasetHistory
+from holdtrue.erasures import DatasetErasures
 from holdtrue.errors import AlreadyExists, InvalidArgument, NotFound
 from holdtrue.paging import pages
 from holdtrue.waiting import Progress, silent
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from holdtrue.connection import Connection
+    from holdtrue.rules import Roles
     from holdtrue.tables import Rows
 
 PUBLISH_SECONDS = 240.0
@@ -67,7 +69,7 @@ class Added:
     """The first of them in words."""
 
 
-class Datasets(DatasetHistory):
+class Datasets(DatasetHistory, DatasetErasures):
     """The registry's datasets. What it returns are the platform's own messages."""
 
     def __init__(self, connection: Connection) -> None:
@@ -162,6 +164,8 @@ class Datasets(DatasetHistory):
         label: str = "",
         time: str = "",
         text: Collection[str] = (),
+        subject: str = "",
+        personal: Collection[str] = (),
         rules: str = "",
         progress: Progress = silent,
     ) -> Added:
@@ -169,17 +173,20 @@ class Datasets(DatasetHistory):
 
         `rows` are an Arrow table, a list of dicts or the path of a file (CSV, JSON lines, Parquet). A dataset that is
         new gets the columns of the rows; `label` names the one to predict, `time` the one with the time of the event,
-        `text` those of a CSV file that are to be left as written. `rules` (YAML) are for a new dataset, which gets
-        label and time from there if they are not given. Raises InvalidArgument.
+        `text` those of a CSV file that are to be left as written. `subject` names the one that says which person a row
+        is about, `personal` further ones that are encrypted with it, so that the person can be erased. `rules` (YAML)
+        are for a new dataset, whose columns get these roles from there if they are not given. Raises InvalidArgument.
         """
+        from holdtrue.rules import Roles  # noqa: PLC0415
         from holdtrue.tables import as_table, conform  # noqa: PLC0415  Arrow only where tables are read
 
+        roles = Roles(label, time, subject, frozenset(personal))
         existing = self._existing(name)
         texts = {c.name for c in existing.schema.columns if c.dtype == "string"} if existing else set[str]()
         table = as_table(rows, {*text, *texts})
         _refuse_late_rules(existing, rules)
-        dataset = existing or self._create(name, table, label, time, rules)
-        _refuse_other_roles(dataset, label, time)
+        dataset = existing or self._create(name, table, roles, rules)
+        _refuse_other_roles(dataset, roles)
         batches = self._send(dataset, conform(table, dataset.schema, name), progress)
         progress("waiting for the version")
         request = PublishVersionRequest(dataset=dataset.dataset_id, batch_ids=batches)
@@ -191,18 +198,18 @@ class Datasets(DatasetHistory):
         except NotFound:
             return None
 
-    def _create(self, name: str, table: pa.Table, label: str, time: str, rules: str) -> Dataset:
+    def _create(self, name: str, table: pa.Table, given: Roles, rules: str) -> Dataset:
         from holdtrue.rules import roles  # noqa: PLC0415
         from holdtrue.tables import infer_schema  # noqa: PLC0415
 
-        label, time = roles(rules, label, time)
-        if not label:
+        known = roles(rules, given)
+        if not known.label:
             names = ", ".join(table.column_names[-3:])
             raise InvalidArgument(
                 f"label: dataset {name} is new, so say which column is its label; the last are {names}"
             )
         try:
-            return self.create(name, infer_schema(table, label, time), rules=rules)
+            return self.create(name, infer_schema(table, known), rules=rules)
         except AlreadyExists:  # somebody was quicker
             return self.get(name)
 
@@ -247,8 +254,18 @@ def _refuse_late_rules(dataset: Dataset | None, rules: str) -> None:
         )
 
 
-def _refuse_other_roles(dataset: Dataset, label: str, time: str) -> None:
-    for role, given, actual in (("label", label, dataset.schema.label), ("time", time, dataset.schema.time)):
+def _refuse_other_roles(dataset: Dataset, roles: Roles) -> None:
+    schema = dataset.schema
+    for name in sorted(roles.personal - {column.name for column in schema.columns if column.pii}):
+        raise InvalidArgument(
+            f"personal: column {name} of dataset {dataset.name} is not personal, and its rows are there already: "
+            "make a new dataset"
+        )
+    for role, given, actual in (
+        ("label", roles.label, schema.label),
+        ("time", roles.time, schema.time),
+        ("subject", roles.subject, schema.subject),
+    ):
         if given and given != actual:
             raise InvalidArgument(f"{role}: dataset {dataset.name} has {actual or 'none'}, not {given}; leave it out")
 

@@ -19,6 +19,8 @@ from holdtrue.files import READERS
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from holdtrue.rules import Roles
+
 MOST_BATCH_BYTES = 900_000
 """Largest payload of one batch of records."""
 MOST_SAMPLE_BYTES = 128 << 20
@@ -86,14 +88,16 @@ def _separator(names: Sequence[str]) -> str:
     return f": one column, separated by {found!r}? Write it with commas" if found else ""
 
 
-def infer_schema(table: pa.Table, label: str, time: str = "") -> DatasetSchema:
-    """Return the schema that a table's columns suggest; raises InvalidArgument for a label or time that it lacks."""
-    for role, name in (("label", label), ("time", time)):
+def infer_schema(table: pa.Table, roles: Roles) -> DatasetSchema:
+    """Return the schema that a table's columns suggest; raises InvalidArgument for roles of columns that it lacks."""
+    named = (("label", roles.label), ("time", roles.time), ("subject", roles.subject))
+    for role, name in (*named, *(("personal", name) for name in sorted(roles.personal))):
         if name not in table.column_names and (name or role == "label"):
             names = table.column_names
             raise InvalidArgument(f"{role}: no column {name!r}; the columns are {_some(names)}{_separator(names)}")
-    columns = [ColumnSpec(name=field.name, dtype=_dtype(field)) for field in table.schema]
-    return DatasetSchema(columns=columns, label=label, time=time)
+    personal = {*roles.personal, roles.subject}
+    columns = [ColumnSpec(name=f.name, dtype=_dtype(f), pii=f.name in personal) for f in table.schema]
+    return DatasetSchema(columns=columns, label=roles.label, time=roles.time, subject=roles.subject)
 
 
 def conform(table: pa.Table, schema: DatasetSchema, name: str) -> pa.Table:

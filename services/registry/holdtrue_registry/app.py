@@ -23,10 +23,12 @@ from holdtrue_storage.migrations import Migrations
 from holdtrue_registry.commands import Progress
 from holdtrue_registry.handlers import handlers
 from holdtrue_registry.http import http_app
+from holdtrue_registry.persons import Persons
 from holdtrue_registry.rpc import datasets, models
 from holdtrue_registry.rpc.methods import Workplace
 from holdtrue_registry.workers.closing import VersionClock
 from holdtrue_registry.workers.engine import Engine
+from holdtrue_registry.workers.erasing import Erasing
 from holdtrue_registry.workers.ingestion import Ingestion
 from holdtrue_registry.workers.upkeep import Upkeep
 
@@ -48,8 +50,13 @@ async def build(settings: RegistrySettings) -> Sequence[Part]:
     kafka = Kafka.of(settings)
     blobs = DirectoryBlobs(settings.blobs)
     progress = Progress()
-    engine = Engine(outbox, Ingester(settings.lake, blobs, clock), clock, progress, settings.version_seconds)
-    dataset_servicer = datasets.DatasetServicer(Workplace(outbox, settings.lake, blobs, progress), settings)
+    leases = PostgresLeases(database)
+    persons = Persons(database, settings.master_key or settings.lake.with_name("subjects.key"))
+    ingester = Ingester(settings.lake, blobs, clock, persons.keys_of)
+    erasing = Erasing(outbox, persons, leases, ingester, settings)
+    engine = Engine(outbox, ingester, clock, progress, settings.version_seconds)
+    place = Workplace(outbox, settings.lake, blobs, progress, leases, persons, erasing)
+    dataset_servicer = datasets.DatasetServicer(place, settings)
     model_servicer = models.ModelServicer(outbox)
     servicers = [
         Servicer(add_DatasetServiceServicer_to_server, dataset_servicer, datasets.SERVICE),
@@ -59,10 +66,12 @@ async def build(settings: RegistrySettings) -> Sequence[Part]:
         MetricsServer(settings),
         database,
         Migrations(database, PACKAGES),
+        persons,
         Relay(outbox, kafka),
         Ingestion(engine, kafka, settings),
         VersionClock(outbox, clock, settings),
-        Upkeep(outbox, PostgresLeases(database), settings),
+        Upkeep(outbox, leases, settings),
+        erasing,
         React(outbox, kafka, "registry", handlers(blobs)),
         HttpServer(http_app(), settings.host, settings.http_port),
         GrpcServer(settings, servicers),

@@ -92,7 +92,7 @@ async def retract(  # noqa: PLR0913  what there is to say
         batch_ids=await store.batches_in(dataset.id, bad),
         rows=(await store.holding(dataset.id, bad)).rows,
         flagged=numbers,
-        models=await _models(tx, dataset, numbers),
+        models=await models_of(tx, dataset, numbers),
     )
 
 
@@ -157,7 +157,8 @@ async def _of_batches(store: HistoryStore, dataset: Dataset, batch_ids: Sequence
     return Ranges.of((number, number) for number in found.values())
 
 
-async def _models(tx: Transaction, dataset: Dataset, versions: Sequence[int]) -> list[str]:
+async def models_of(tx: Transaction, dataset: Dataset, versions: Sequence[int]) -> list[str]:
+    """Return the models that were trained on some versions, as name@version."""
     found: set[str] = set()
     for number in versions:
         edges = await LineageStore(tx).around(dataset_version_node(dataset.name, number))

@@ -48,11 +48,12 @@ def _misfits(name: str, schema: DatasetSchema, rules: Rules) -> Iterator[Problem
         ("dataset", rules.dataset, name),
         ("label", rules.label, schema.label),
         ("time", rules.time, schema.time),
+        ("subject", rules.subject, schema.subject),
     ):
         if given and given != actual:
             yield Problem(0, key, f"the dataset has {actual or 'none'}, got {given}")
     if not any(schema_problems(schema)):
-        yield from expectation_problems(rules, table_schema(schema))
+        yield from expectation_problems(rules, table_schema(schema, protected=bool(schema.subject)))
 
 
 def _invalid(error: RulesInvalid) -> InvalidArgument:

@@ -32,6 +32,13 @@ class RegistrySettings(ServiceSettings, DatabaseSettings, KafkaSettings, BlobSet
     """Bytes that one commit gathers at most."""
     ingest_seconds: float = Field(default=0.5, ge=0)
     """Seconds that one commit gathers at most, and the delay that it adds."""
+    master_key: Path | None = None
+    """File of the key that protects the keys of persons; made at the first start. Default: `subjects.key` beside the
+    lake's folder. Back it up apart from the database: with both, what was erased could be read again."""
+    erasure_seconds: float = Field(default=3600, gt=0)
+    """Seconds between two rounds in which all persons who wait are erased together."""
+    erasure_patience_seconds: float = Field(default=600, ge=0)
+    """Seconds that an erasure waits for readers of a table before they have to read again."""
     upkeep_seconds: float = Field(default=3600, gt=0)
     """Seconds between two rounds in which small files of tables become larger ones."""
     publish_seconds: float = Field(default=60, gt=0)

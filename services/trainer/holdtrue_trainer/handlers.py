@@ -21,7 +21,11 @@ from holdtrue_contracts.monitor.v1.alerts_pb2 import (
     AlertResolved,
     AlertUpdated,
 )
-from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished, DatasetVersionRetracted
+from holdtrue_contracts.registry.v1.datasets_pb2 import (
+    DatasetVersionPublished,
+    DatasetVersionRetracted,
+    SubjectErased,
+)
 from holdtrue_contracts.registry.v1.models_pb2 import (
     ModelVersionApproved,
     ModelVersionRegistered,
@@ -54,6 +58,13 @@ async def on_dataset_version(event: Event[DatasetVersionPublished], tx: Transact
 async def on_dataset_version_retracted(event: Event[DatasetVersionRetracted], tx: Transaction) -> None:
     """Train nothing on the version any more."""
     await DatasetStore(tx).retract(event.data.dataset_id, event.data.version)
+
+
+@subscribes(SubjectErased)
+async def on_subject_erased(event: Event[SubjectErased], tx: Transaction) -> None:
+    """Know what the versions are since: a run records the digest of what it has really read."""
+    for version in event.data.versions:
+        await DatasetStore(tx).change(event.data.dataset_id, version, event.data.erasure_epoch)
 
 
 @subscribes(DeploymentState)

@@ -14,12 +14,14 @@ from holdtrue_contracts.actor import Actor, ActorKind
 from holdtrue_contracts.common.v1.signature_pb2 import ColumnSpec
 from holdtrue_contracts.registry.v1.datasets_pb2 import RECORD_FORMAT_JSON_LINES, DatasetSchema
 from holdtrue_core.errors import InvalidArgument
-from holdtrue_lake import erasures as module
-from holdtrue_lake.erasures import Erasures, Run
+from holdtrue_lake import erasure_round as module
+from holdtrue_lake.erasure import Erased
+from holdtrue_lake.erasures import DatasetErased, Erasure, Erasures, Run
 from holdtrue_lake.history import History
 from holdtrue_lake.leases import PostgresLeases, TableLeaseLost
 from holdtrue_lake.proof import scan
 from holdtrue_lake.protection import Protection
+from holdtrue_lake.ranges import Ranges
 from holdtrue_lake.storage import quarantine_uri
 from holdtrue_lake.subject_keys import PostgresSubjectKeys
 from holdtrue_lake.subjects import MasterKey
@@ -54,6 +56,10 @@ class Died(Exception):
     """As a process dies, seen from the outside."""
 
 
+def die(*_: object, **__: object) -> None:
+    raise Died
+
+
 class Registry:
     """What a service does with the lake: it ingests for a tenant, and runs what was asked."""
 
@@ -64,7 +70,8 @@ class Registry:
         self.keys = PostgresSubjectKeys(database, master)
         self.leases = PostgresLeases(database)
         self.erasures = Erasures(database, master, self.leases, root, patience)
-        self.runs: list[Run] = []
+        self.outcomes: list[DatasetErased] = []
+        self.told: list[Erasure] = []
         self._offset = 0
 
     async def append(self, *emails: str, refused: str = "") -> Commit:
@@ -82,10 +89,13 @@ class Registry:
         return commit
 
     async def run(self) -> Run:
-        return await self.erasures.run("acme", [self.dataset_id], self._record)
+        return await self.erasures.run("acme", [self.dataset_id], self)
 
-    async def _record(self, _tx: Transaction, run: Run) -> None:
-        self.runs.append(run)
+    async def changed(self, _tx: Transaction, outcome: DatasetErased) -> None:
+        self.outcomes.append(outcome)
+
+    async def erased(self, _tx: Transaction, erasure: Erasure) -> None:
+        self.told.append(erasure)
 
     def rows(self) -> int:
         return read_version(self.root, self.dataset_id, ALL).num_rows
@@ -125,8 +135,12 @@ async def test_a_person_is_erased_everywhere_and_it_is_proven(registry: Registry
 
     run = await registry.run()
 
-    assert (run.done, run.left, registry.runs) == ((asked,), (), [run])
+    assert (run.done, run.left, registry.outcomes) == ((asked,), (), [*run.datasets])
     [outcome] = run.datasets
+    assert outcome.rows == {0: 1}
+    assert [(each.id, each.pseudonym, dict(each.held)) for each in registry.told] == [
+        (asked, pseudonym, {registry.dataset_id: Erased(1, 1, Ranges.of([(0, 0)]))})
+    ]
     assert (outcome.erased.rows, outcome.erased.quarantined, str(outcome.erased.commits)) == (1, 1, "0")
     after = history.erase(outcome.digests)
     assert after.versions[0].erasure_epoch == 1
@@ -136,6 +150,7 @@ async def test_a_person_is_erased_everywhere_and_it_is_proven(registry: Registry
     assert await registry.keys.by_pseudonym("acme", [pseudonym]) == {}
     [erasure] = await registry.erasures.list("acme")
     assert (erasure.reason, erasure.asked_by, erasure.pseudonym) == ("art. 17", "dpo", pseudonym)
+    assert (erasure.total, erasure.proof["datasets"][0]["rows"] if erasure.proof else None) == (1, 1)
     assert erasure.done_at is not None
     assert erasure.proof is not None
     assert erasure.proof["datasets"][0]["found"] == []
@@ -157,18 +172,15 @@ async def test_a_key_is_made_once_however_many_want_it(database: Database) -> No
     assert (await stores[0].of("other", names[:1]))[names[0]].pseudonym != found[0][names[0]].pseudonym
 
 
-@pytest.mark.parametrize("step", ["erase_rows", "vacuum", "content_digests", "scan", "record"])
+@pytest.mark.parametrize("step", ["erase_rows", "vacuum", "content_digests", "scan", "changed", "erased"])
 async def test_a_run_that_dies_is_done_by_the_next(
     registry: Registry, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await registry.append(ADA, BOB, refused=ADA)
     asked = await registry.erasures.ask(OFFICER, ADA, "art. 17")
 
-    def die(*_: object, **__: object) -> None:
-        raise Died
-
     with monkeypatch.context() as patch:
-        patch.setattr(Registry if step == "record" else module, "_record" if step == "record" else step, die)
+        patch.setattr(Registry if step in {"changed", "erased"} else module, step, die)
         with pytest.raises(Died):
             await registry.run()
     assert [each.done_at for each in await registry.erasures.list("acme")] == [None]
@@ -176,9 +188,12 @@ async def test_a_run_that_dies_is_done_by_the_next(
     run = await registry.run()
 
     assert run.done == (asked,)
-    assert (run.datasets[0].erased.rows, run.datasets[0].erased.quarantined) == (1, 1)
-    assert set(run.datasets[0].digests) == {0}
+    [outcome] = registry.outcomes
+    assert (outcome.erased.rows, outcome.erased.quarantined) == (1, 1)
+    assert set(outcome.digests) == {0}
     assert registry.rows() == 1
+    assert registry.told[0].held[registry.dataset_id] == Erased(1, 1, Ranges.of([(0, 0)])), "counted before it went"
+    assert bool(run.datasets) == (step != "erased"), "what is proven is not done again"
 
 
 async def test_what_cannot_be_proven_is_not_done_and_becomes_overdue(registry: Registry) -> None:
@@ -195,14 +210,18 @@ async def test_what_cannot_be_proven_is_not_done_and_becomes_overdue(registry: R
     assert overdue.id == asked
     assert overdue.proof is not None
     place = quarantine_uri(registry.root, registry.dataset_id).uri
-    assert overdue.proof["datasets"][0]["found"] == [{"needle": 0, "file": f"{place}/stray.txt", "where": "bytes"}]
+    assert overdue.proof["datasets"][0]["found"] == [
+        {"pseudonym": False, "file": f"{place}/stray.txt", "where": "bytes"}
+    ]
     stray.unlink()
     assert (await registry.run()).done == (asked,)
     assert await registry.erasures.list("acme", overdue=True) == []
 
 
-async def test_rows_that_were_on_their_way_go_with_the_next_run(registry: Registry) -> None:
-    """They were protected before the key went, and reach the table after."""
+async def test_rows_that_were_on_their_way_go_with_the_next_run(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were protected before the key went, and reach the table after; a run that dies with them is repeated."""
     await registry.append(BOB)
     keys = await registry.keys.of("acme", [ADA])
     asked = await registry.erasures.ask(OFFICER, ADA, "art. 17")
@@ -214,10 +233,16 @@ async def test_rows_that_were_on_their_way_go_with_the_next_run(registry: Regist
     table.ingest(Source("cluster", "topic", 0), [Offer(99, "late", late.protect(content, keys))], datetime.now(UTC))
     assert registry.rows() == 2
 
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "vacuum", die)
+        with pytest.raises(Died):
+            await registry.run()
     run = await registry.run()
 
     assert registry.rows() == 1
     assert (run.done, run.datasets[0].erased.rows, set(run.datasets[0].digests)) == ((), 1, {1})
+    assert [each.id for each in registry.told] == [asked, asked]
+    assert (await registry.run()).datasets == (), "nothing more has come"
 
 
 async def test_somebody_who_comes_back_is_somebody_new(registry: Registry) -> None:
@@ -263,6 +288,25 @@ async def test_files_go_only_when_nobody_reads_them(registry: Registry) -> None:
         erased.set()
     assert run.result().done
     assert not before & set(folder.glob("*.parquet"))
+
+
+async def test_what_is_in_use_or_damaged_holds_up_nothing_else(registry: Registry) -> None:
+    await registry.append(ADA, BOB)
+    asked = await registry.erasures.ask(OFFICER, ADA, "art. 17")
+    other = str(uuid.uuid4())
+    DatasetTable(registry.root, other, SCHEMA, protected=True)
+
+    async with registry.leases.writer("acme", other, "somebody"):
+        run = await registry.erasures.run("acme", [other, registry.dataset_id], registry)
+
+    assert (run.left, registry.rows()) == ((asked,), 1)
+    assert "somebody is writing" in run.troubles[other]
+    erasure = await registry.erasures.get("acme", asked[:13])
+    assert "somebody is writing" in erasure.checked[other]["trouble"]
+    assert await registry.erasures.pressing("acme"), "the next run goes on with it"
+    again = await registry.erasures.run("acme", [other, registry.dataset_id], registry)
+    assert (again.done, [each.dataset_id for each in again.datasets]) == ((asked,), [other])
+    assert not await registry.erasures.pressing("acme")
 
 
 async def test_who_reads_for_too_long_loses_the_lease(database: Database, tmp_path: Path) -> None:

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shlex
 import uuid
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from holdtrue.cli.app import run
+from holdtrue_core.ids import uuid7
 from holdtrue_events import topics
 from holdtrue_local.ports import free_port
 from holdtrue_storage.provision import provision
 
-from tests.component.registry.harness import Process, Registry, Topics
+from tests.component.registry.harness import Done, Process, Registry, Topics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 
@@ -83,3 +87,33 @@ async def own_broker(environment: dict[str, str], kafka: str, topic_prefix: str)
     assert environment
     async with Topics(kafka, topic_prefix) as connected:
         yield connected
+
+
+@pytest.fixture
+def holdtrue(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[[str], Done]:
+    """Run a command line, in a folder of the test's own."""
+    settings = registry.process.environment
+    address = f"127.0.0.1:{settings['HOLDTRUE_REGISTRY_GRPC_PORT']}"
+    document = {
+        "services": {"registry": {"grpc": address}},
+        "kafka": settings["HOLDTRUE_REGISTRY_KAFKA"],
+        "kafka_prefix": settings["HOLDTRUE_REGISTRY_KAFKA_PREFIX"],
+    }
+    (tmp_path / "endpoints.json").write_text(json.dumps(document))
+    monkeypatch.setenv("HOLDTRUE_HOME", str(tmp_path))
+    monkeypatch.delenv("HOLDTRUE_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def execute(line: str) -> Done:
+        code = run(shlex.split(line))
+        told = capfd.readouterr()
+        return Done(code, str(told.out), str(told.err))
+
+    return execute
+
+
+@pytest.fixture
+def name() -> str:
+    return f"payments-{uuid7()}"

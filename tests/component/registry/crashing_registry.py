@@ -11,7 +11,8 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from holdtrue_core.lifecycle import App, run
-from holdtrue_lake import log
+from holdtrue_lake import erasure_round, log
+from holdtrue_lake.erasure_round import Round
 from holdtrue_registry.app import build
 from holdtrue_registry.settings import RegistrySettings
 from holdtrue_registry.workers.engine import Engine
@@ -23,6 +24,9 @@ PLACES: dict[str, tuple[Any, str]] = {
     "append": (log, "append"),  # of refused records and of rows
     "record": (Engine, "_record"),  # after the table, before PostgreSQL
     "finish": (Engine, "_finish"),  # before dead letters and resume hint
+    "erase": (erasure_round, "vacuum"),  # the rows are gone, their files are not
+    "note": (Round, "_note"),  # a dataset is done, and nobody knows
+    "finish-erasure": (Round, "finish"),  # everything is done but the key
 }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import pytest
@@ -34,7 +35,7 @@ from holdtrue_core.rpc import channel, check_health
 from holdtrue_storage.blobs import DirectoryBlobs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from typing import Self
 
     from aiokafka import RecordMetadata
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 PRODUCER = Actor("default", "sensor", ActorKind.PRODUCER)
 START_SECONDS = 60
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def schema() -> DatasetSchema:
@@ -98,6 +100,32 @@ class Process:
             yield Registry(self, DatasetServiceStub(connection), ModelServiceStub(connection))
         finally:
             await connection.close()
+
+
+class Done(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+def run_page(page: str, holdtrue: Callable[[str], Done], folder: Path, name: str) -> list[str]:
+    """Run every command line of a page of the docs, for a dataset of the test's own."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line]
+    for line in lines:
+        command, _, target = line.removeprefix("./holdtrue ").partition(" > ")
+        done = holdtrue(command.replace("payments", name))
+        assert done.code == 0, (line, done.err)
+        if target:
+            (folder / target).write_text(done.out)
+    return lines
 
 
 @dataclass(frozen=True)

@@ -4,68 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
-import re
-import shlex
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
-from holdtrue.cli.app import run
-from holdtrue_core.ids import uuid7
 from holdtrue_lake.rules_yaml import load
 from pyarrow import parquet
 
+from tests.component.registry.harness import run_page
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from tests.component.registry.harness import Registry
-
-
-DOCS = Path(__file__).parents[3] / "docs"
-
-
-class Done(NamedTuple):
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def holdtrue(
-    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[[str], Done]:
-    """Run a command line, in a folder of the test's own."""
-    settings = registry.process.environment
-    address = f"127.0.0.1:{settings['HOLDTRUE_REGISTRY_GRPC_PORT']}"
-    document = {
-        "services": {"registry": {"grpc": address}},
-        "kafka": settings["HOLDTRUE_REGISTRY_KAFKA"],
-        "kafka_prefix": settings["HOLDTRUE_REGISTRY_KAFKA_PREFIX"],
-    }
-    (tmp_path / "endpoints.json").write_text(json.dumps(document))
-    monkeypatch.setenv("HOLDTRUE_HOME", str(tmp_path))
-    monkeypatch.delenv("HOLDTRUE_URL", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def execute(line: str) -> Done:
-        code = run(shlex.split(line))
-        told = capfd.readouterr()
-        return Done(code, str(told.out), str(told.err))
-
-    return execute
-
-
-@pytest.fixture
-def name() -> str:
-    return f"payments-{uuid7()}"
+    from tests.component.registry.harness import Done
 
 
 def table(rows: int = 200, least: float = 0.0) -> pa.Table:
@@ -184,19 +136,6 @@ def test_refused_records_of_an_unknown_dataset(holdtrue: Callable[[str], Done]) 
 
     assert done.code == 3
     assert json.loads(done.err)["next"] == "holdtrue datasets list"
-
-
-def run_page(page: str, holdtrue: Callable[[str], Done], folder: Path, name: str) -> list[str]:
-    """Run every command line of a page of the docs, for a dataset of the test's own."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line]
-    for line in lines:
-        command, _, target = line.removeprefix("./holdtrue ").partition(" > ")
-        done = holdtrue(command.replace("payments", name))
-        assert done.code == 0, (line, done.err)
-        if target:
-            (folder / target).write_text(done.out)
-    return lines
 
 
 def test_what_the_docs_say_about_rules_runs(holdtrue: Callable[[str], Done], tmp_path: Path, name: str) -> None:

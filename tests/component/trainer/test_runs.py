@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import psutil
 import pytest
-from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionRetracted
+from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionRetracted, ErasedVersion, SubjectErased
 from holdtrue_contracts.trainer.v1 import trainer_service_pb2 as pb
 from holdtrue_contracts.trainer.v1.runs_pb2 import (
     RUN_FAILURE_INFRASTRUCTURE,
@@ -30,8 +30,13 @@ ENDED = (pb.RUN_STATE_SUCCEEDED, pb.RUN_STATE_FAILED, pb.RUN_STATE_CANCELLED)
 
 
 async def test_a_run_ends_with_a_model_in_the_blobs_and_its_events(platform: Platform) -> None:
-    await platform.publish(platform.data.grow(1_000))
-    queued = await platform.submit(seed=5)
+    version = platform.data.grow(1_000)
+    await platform.publish(version)
+    changed = ErasedVersion(version=1, digest="e" * 64, rows=999)
+    await platform.publish(SubjectErased(dataset_id=version.dataset_id, erasure_epoch=1, versions=[changed]))
+    await platform.publish(platform.data.grow(1))
+    await platform.submit(dataset_version=2, dry_run=True)  # once this is known, so is what came before
+    queued = await platform.submit(seed=5, dataset_version=1)
     assert queued.state == pb.RUN_STATE_QUEUED
     assert queued.spec.trigger == TRIGGER_KIND_MANUAL
     run = await platform.reach(queued.spec.run_id, *ENDED)
@@ -45,6 +50,7 @@ async def test_a_run_ends_with_a_model_in_the_blobs_and_its_events(platform: Pla
     manifest_bytes = platform.blobs.get(run.result.manifest_digest)
     manifest = Manifest.from_bytes(manifest_bytes)
     assert manifest.digest == run.result.manifest_digest
+    assert manifest.pins["dataset"] == "e" * 64, "of what it has since the erasure"
     assert manifest.artifact.digest == run.result.artifact_digest
     assert hashlib.sha256(platform.blobs.get(manifest.reference_profile)).hexdigest() == manifest.reference_profile
     model = load_onnx(platform.blobs.get(run.result.artifact_digest), manifest)

@@ -33,6 +33,8 @@ COMMANDS: Commands = {
             "retract": (f"{_HERE}.history:retract", "Take bad commits out"),
             "rollback": (f"{_HERE}.history:rollback", "Return to the rows of an older version"),
             "rules": (f"{_HERE}.rules:rules", "Show the rules in force, or put others in force"),
+            "erase-subject": (f"{_HERE}.erasure:erase_subject", "Erase a person from all datasets"),
+            "erasures": (f"{_HERE}.erasure:erasures", "Show the erasures of persons, with their proofs"),
         },
     ),
     "data": (

@@ -38,6 +38,8 @@ def add(
     label: str = "",
     time: str = "",
     text: Annotated[list[str] | None, Parameter(negative=())] = None,
+    subject: str = "",
+    personal: Annotated[list[str] | None, Parameter(negative=())] = None,
     rules: Path | None = None,
     output: Output = "table",
 ) -> None:
@@ -49,6 +51,7 @@ def add(
         holdtrue datasets add tumours tumours.csv --label malignant
         holdtrue datasets add payments jan.csv --label fraud --time booked_at
         holdtrue datasets add payments jan.parquet --rules rules.yaml
+        holdtrue datasets add orders jan.csv --label returned --subject email --personal phone
 
     Args:
         dataset: Name of the dataset.
@@ -56,11 +59,24 @@ def add(
         label: Column that models learn to predict; needed for a new dataset.
         time: Column with the time of the event, Unix seconds or ISO 8601.
         text: Column to take as text though its values look like numbers; may be given several times.
+        subject: Column that says which person a row is about; it is encrypted under a key of that person, who can be
+            erased later: see holdtrue datasets erase-subject. For a new dataset.
+        personal: Further column to encrypt with it; may be given several times.
         rules: Rules file of a new dataset: what its records must be like besides their types.
     """
     content = read_rules(rules) if rules else ""
     with connect() as client, progress(dataset) as say:
-        added = client.datasets.add(dataset, file, label=label, time=time, text=text or (), rules=content, progress=say)
+        added = client.datasets.add(
+            dataset,
+            file,
+            label=label,
+            time=time,
+            text=text or (),
+            subject=subject,
+            personal=personal or (),
+            rules=content,
+            progress=say,
+        )
     _warn(added)
     row = _version(added.version) | {"quarantined": sum(added.quarantined.values())}
     details(row if output != "table" else row | _kinds(added.version.schema.columns), _ADDED, output)

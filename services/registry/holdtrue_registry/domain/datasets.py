@@ -39,6 +39,7 @@ class Dataset:
     open_since: datetime | None
     created_at: datetime
     rules_digest: str = ""
+    erasure_epoch: int = 0
 
     @property
     def open_rows(self) -> int:
@@ -73,6 +74,7 @@ def published(  # noqa: PLR0913, PLR0917  what there is to say about a version
         retracted=commit_ranges(version.retracted),
         reason=reason,
         restores=restores,
+        erasure_epoch=version.erasure_epoch,
     )
 
 

@@ -70,7 +70,8 @@ class HistoryMethods(DatasetMethods):
         schema = diff_schemas(before.schema, after.schema)
         changes: list[Change] = []
         if not request.without_statistics:
-            changes = await asyncio.to_thread(_compared, self._lake, before, after)
+            async with self._leases.reader(tx.actor.tenant, dataset.id, "comparison"):
+                changes = await asyncio.to_thread(_compared, self._lake, before, after)
         return pb.CompareVersionsResponse(
             before=before,
             after=after,

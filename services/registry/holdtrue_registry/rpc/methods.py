@@ -15,23 +15,32 @@ if TYPE_CHECKING:
 
     from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished
     from holdtrue_events.outbox import Outbox
+    from holdtrue_lake.leases import Leases
     from holdtrue_storage.blobs import Blobs
     from holdtrue_storage.database import Transaction
 
     from holdtrue_registry.commands import Progress
     from holdtrue_registry.domain.datasets import Dataset
+    from holdtrue_registry.persons import Persons
+    from holdtrue_registry.workers.erasing import Erasing
 
 MOST_BATCHES = 10_000
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where methods work: the outbox's database, the lake's tables, the blobs; `progress` tells of new batches."""
+    """Where methods work: the outbox's database, the lake's tables and leases, the blobs, the keys of persons.
+
+    `progress` tells of new batches, `erasing` has the queue of erasures.
+    """
 
     outbox: Outbox
     lake: Path
     blobs: Blobs
     progress: Progress
+    leases: Leases
+    persons: Persons
+    erasing: Erasing
 
 
 class DatasetMethods:
@@ -43,6 +52,9 @@ class DatasetMethods:
         self._lake = place.lake
         self._blobs = place.blobs
         self._progress = place.progress
+        self._leases = place.leases
+        self._persons = place.persons
+        self._erasing = place.erasing
 
 
 class Reasoned(Protocol):

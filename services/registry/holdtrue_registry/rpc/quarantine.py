@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 
 from holdtrue_contracts.registry.v1 import quarantine_pb2 as pb
 from holdtrue_core.rpc import actor_of, timestamp
+from holdtrue_lake.protection import Protection
 from holdtrue_lake.rejects import read_rejects
 
 from holdtrue_registry.rpc.methods import DatasetMethods, find
 from holdtrue_registry.rpc.paging import numbers_of, page_size, token
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from holdtrue_core.rpc import ServicerContext
     from holdtrue_lake.rejects import Place, Reject
+
+    from holdtrue_registry.domain.datasets import Dataset
 
 MOST_PAGE_BYTES = 2 << 20
 """Original bytes on one page; what a message may be is more."""
@@ -41,12 +46,22 @@ class QuarantineMethods(DatasetMethods):
             size=size,
             most_bytes=MOST_PAGE_BYTES,
         )
+        raw = await self._opened(dataset, found.page, actor_of(context).tenant) if request.with_bytes else {}
         return pb.ListQuarantineResponse(
-            records=[_view(record, with_bytes=request.with_bytes) for record in found.page],
+            records=[_view(record, raw.get(record.place)) for record in found.page],
             next_page_token="" if found.last else token("/".join(map(str, found.page[-1].place))),
             total=sum(found.codes.values()),
             codes=found.codes,
         )
+
+    async def _opened(self, dataset: Dataset, records: Sequence[Reject], tenant: str) -> dict[Place, bytes]:
+        """Return the original bytes of records; none of persons whose keys are gone."""
+        protection = Protection.of(dataset.id, dataset.schema)
+        if protection is None:
+            return {record.place: record.raw for record in records}
+        subjects = {record.subject for record in records if record.subject}
+        keys = await self._persons.keys.by_pseudonym(tenant, subjects)
+        return {record.place: protection.reveal_raw(record.raw, record.subject, keys) for record in records}
 
 
 def _place(page_token: str) -> Place | None:
@@ -56,7 +71,8 @@ def _place(page_token: str) -> Place | None:
     return time, partition, offset, row
 
 
-def _view(record: Reject, *, with_bytes: bool) -> pb.RejectedRecord:
+def _view(record: Reject, raw: bytes | None) -> pb.RejectedRecord:
+    """Return a record, with its original bytes where they are known."""
     _, partition, offset, row = record.place
     return pb.RejectedRecord(
         partition=partition,
@@ -70,6 +86,6 @@ def _view(record: Reject, *, with_bytes: bool) -> pb.RejectedRecord:
             pb.RecordFault(code=str(f.code), column=f.column, expected=f.expected, got=f.got, rule=f.rule)
             for f in record.faults
         ],
-        size=len(record.raw),
-        raw=record.raw if with_bytes else b"",
+        size=len(record.raw if raw is None else raw),
+        raw=raw or b"",
     )

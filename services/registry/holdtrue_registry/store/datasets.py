@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from holdtrue_storage.database import Transaction
 
 _COLUMNS = """id, name, schema_id, schema, version_rows, last_commit, accepted, quarantined, from_us, to_us,
-    latest_version, published_rows, open_since, created_at, rules_digest"""
+    latest_version, published_rows, open_since, created_at, rules_digest, erasure_epoch"""
 
 _PAGE = 500
 

@@ -64,14 +64,18 @@ class HistoryStore:
         )
         versions = await self.versions(dataset, most=most)
         return History(
-            dataset.schema_id, tuple(row["digest"] for row in digests), versions, _last=dataset.latest_version
+            dataset.schema_id,
+            tuple(row["digest"] for row in digests),
+            versions,
+            erasure_epoch=dataset.erasure_epoch,
+            _last=dataset.latest_version,
         )
 
     async def versions(self, dataset: Dataset, *, most: int | None = None) -> tuple[Version, ...]:
         """Return the versions of a dataset, or its `most` newest, in order."""
         rows = await self._tx.fetch(
-            """SELECT version, published, offered, retracted, watermark, status, created_at FROM dataset_version
-            WHERE tenant = $1 AND dataset_id = $2 ORDER BY version DESC LIMIT $3""",
+            """SELECT version, published, offered, retracted, watermark, status, created_at, erasure_epoch
+            FROM dataset_version WHERE tenant = $1 AND dataset_id = $2 ORDER BY version DESC LIMIT $3""",
             self._tenant,
             dataset.id,
             most,
@@ -82,8 +86,8 @@ class HistoryStore:
         """Insert a version and make it the dataset's latest, under the lock."""
         await self._tx.execute(
             """INSERT INTO dataset_version
-                (tenant, dataset_id, version, published, actor, offered, retracted, watermark, status)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)""",
+                (tenant, dataset_id, version, published, actor, offered, retracted, watermark, status, erasure_epoch)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
             self._tenant,
             dataset.id,
             version.number,
@@ -93,6 +97,7 @@ class HistoryStore:
             list(map(list, version.retracted)),
             version.watermark,
             str(version.status),
+            version.erasure_epoch,
         )
         await self._tx.execute(
             """UPDATE dataset SET latest_version = $3,
@@ -118,8 +123,8 @@ class HistoryStore:
     async def holding(self, dataset_id: str, commits: Ranges) -> Holding:
         """Return what commits hold."""
         row = await self._tx.fetchrow(
-            f"""SELECT coalesce(sum(accepted), 0)::bigint AS rows, min(from_us) AS from_us, max(to_us) AS to_us,
-                coalesce(bool_or(from_us IS NULL), false) AS unknown
+            f"""SELECT coalesce(sum(accepted - erased), 0)::bigint AS rows,
+                min(from_us) AS from_us, max(to_us) AS to_us, coalesce(bool_or(from_us IS NULL), false) AS unknown
             FROM dataset_commit WHERE tenant = $1 AND dataset_id = $2 AND accepted > 0
                 AND {_WITHIN.format("number")}""",  # noqa: S608  our own text
             self._tenant,
@@ -189,6 +194,7 @@ def _version(row: Record) -> Version:
         digest=published.digest,
         made_at=row["created_at"].astimezone(UTC),
         status=Status(row["status"]),
+        erasure_epoch=row["erasure_epoch"],
     )
 
 

@@ -89,7 +89,7 @@ class Engine:
             text = f"there is no dataset with the id {dataset_id[:100]!r}; create it, then replay this"
             return [Message(message.record, None, "unknown_dataset", text) for message, _ in group]
         offers = [(message.record.offset, offered) for message, offered in group]
-        commit = await asyncio.to_thread(self._ingester.ingest, _target(dataset), source, offers)
+        commit = await asyncio.to_thread(self._ingester.ingest, _target(tenant, dataset), source, offers)
         await self._record(tenant, dataset, commit)
         return []
 
@@ -102,7 +102,7 @@ class Engine:
             if commit and commit.number == locked.last_commit + 1:
                 commits = [commit]
             else:
-                commits = await asyncio.to_thread(self._ingester.commits, _target(dataset), locked.last_commit)
+                commits = await asyncio.to_thread(self._ingester.commits, _target(tenant, dataset), locked.last_commit)
             recorded = await record_commits(tx, locked, commits)
             if recorded.is_due(self._clock.now(), self._version_seconds):
                 await close_version(tx, recorded)
@@ -146,5 +146,5 @@ def _actor(tenant: str) -> Actor:
     return Actor(tenant, "registry", ActorKind.SERVICE)
 
 
-def _target(dataset: Dataset) -> Target:
-    return Target(dataset.id, dataset.name, dataset.schema_id, dataset.schema, dataset.rules_digest)
+def _target(tenant: str, dataset: Dataset) -> Target:
+    return Target(dataset.id, dataset.name, dataset.schema_id, dataset.schema, dataset.rules_digest, tenant)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdtrue_contracts.deployer.v1.deployments_pb2 import DeploymentState, Revision, Role
-from holdtrue_contracts.registry.v1.datasets_pb2 import DATASET_VERSION_STATUS_RETRACTED, DatasetVersionPublished
+from holdtrue_contracts.registry.v1.datasets_pb2 import (
+    DATASET_VERSION_STATUS_RETRACTED,
+    DatasetVersionPublished,
+    ErasedVersion,
+)
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -50,6 +54,13 @@ class DatasetStore:
         found = await self.find(dataset_id, version)
         if found is not None:
             found.status = DATASET_VERSION_STATUS_RETRACTED
+            await self.put(found)
+
+    async def change(self, dataset_id: str, erased: ErasedVersion, epoch: int) -> None:
+        """Know what a version, if it is known, is since an erasure took rows out of it."""
+        found = await self.find(dataset_id, erased.version)
+        if found is not None and found.erasure_epoch <= epoch:
+            found.digest, found.rows, found.erasure_epoch = erased.digest, erased.rows, epoch
             await self.put(found)
 
     async def names(self) -> list[str]:

@@ -81,7 +81,7 @@ def _job(run: Run, sources: _Sources) -> Job:
         columns=tuple(
             ColumnNote(c.name, exchange.checked_dtype(c.dtype), c.unit, c.pii, c.segment)
             for c in schema.columns
-            if c.name not in {schema.label, schema.time}
+            if c.name not in {schema.label, schema.time} and not (schema.subject and c.pii)  # they are encrypted
         ),
         label=schema.label,
         time=lake.EVENT_TIME,

@@ -26,13 +26,13 @@ def write_rows(root: Path, dataset: DatasetVersionPublished, target: Path) -> No
 
 def labelled_since(root: Path, dataset: DatasetVersionPublished, from_ns: int) -> int:
     """Return how many labelled rows of a version have an event time from `from_ns` on. Blocks."""
-    key = (dataset.dataset_id, dataset.version, dataset.schema.label)
+    key = (dataset.dataset_id, dataset.digest, dataset.schema.label)
     return _count(root, key, tuple((r.first, r.last) for r in dataset.ranges), from_ns)
 
 
 @lru_cache(maxsize=64)
-def _count(root: Path, key: tuple[str, int, str], ranges: tuple[tuple[int, int], ...], from_ns: int) -> int:
-    """Count once: a version never changes."""
+def _count(root: Path, key: tuple[str, str, str], ranges: tuple[tuple[int, int], ...], from_ns: int) -> int:
+    """Count once: only an erasure changes a version, and its digest."""
     import pyarrow as pa  # noqa: PLC0415 - see the module
     import pyarrow.compute as pc  # noqa: PLC0415
     from holdtrue_lake.versions import read_version  # noqa: PLC0415

@@ -5,6 +5,7 @@ import warnings
 
 from holdtrue_contracts.registry.v1 import dataset_history_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2
 from holdtrue_contracts.registry.v1 import dataset_service_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2
+from holdtrue_contracts.registry.v1 import erasure_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2
 from holdtrue_contracts.registry.v1 import quarantine_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2
 from holdtrue_contracts.registry.v1 import rules_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2
 
@@ -107,6 +108,21 @@ class DatasetServiceStub:
                 '/holdtrue.registry.v1.DatasetService/ListQuarantine',
                 request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineRequest.SerializeToString,
                 response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineResponse.FromString,
+                _registered_method=True)
+        self.EraseSubject = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/EraseSubject',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.EraseSubjectRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.EraseSubjectResponse.FromString,
+                _registered_method=True)
+        self.GetErasure = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/GetErasure',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.GetErasureRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.GetErasureResponse.FromString,
+                _registered_method=True)
+        self.ListErasures = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/ListErasures',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.ListErasuresRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.ListErasuresResponse.FromString,
                 _registered_method=True)
 
 
@@ -212,6 +228,27 @@ class DatasetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseSubject(self, request, context):
+        """Erase a person from all datasets, or only count what they hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetErasure(self, request, context):
+        """How far an erasure is, with its proof.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListErasures(self, request, context):
+        """Erasures, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DatasetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -284,6 +321,21 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     servicer.ListQuarantine,
                     request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineRequest.FromString,
                     response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineResponse.SerializeToString,
+            ),
+            'EraseSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseSubject,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.EraseSubjectRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.EraseSubjectResponse.SerializeToString,
+            ),
+            'GetErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetErasure,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.GetErasureRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.GetErasureResponse.SerializeToString,
+            ),
+            'ListErasures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListErasures,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.ListErasuresRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.ListErasuresResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -665,6 +717,87 @@ class DatasetService:
             '/holdtrue.registry.v1.DatasetService/ListQuarantine',
             holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineRequest.SerializeToString,
             holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/EraseSubject',
+            holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.EraseSubjectRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.EraseSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/GetErasure',
+            holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.GetErasureRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.GetErasureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListErasures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/ListErasures',
+            holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.ListErasuresRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.ListErasuresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from holdtrue_contracts.registry.v1 import dataset_history_pb2 as _dataset_history_pb2
 from holdtrue_contracts.registry.v1 import dataset_service_pb2 as _dataset_service_pb2
+from holdtrue_contracts.registry.v1 import erasure_pb2 as _erasure_pb2
 from holdtrue_contracts.registry.v1 import quarantine_pb2 as _quarantine_pb2
 from holdtrue_contracts.registry.v1 import rules_pb2 as _rules_pb2
 import abc as _abc_1
@@ -64,6 +65,12 @@ class DatasetServiceStub:
     """Propose schema and rules from a sample, sent in parts."""
     ListQuarantine: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.ListQuarantineRequest, _quarantine_pb2.ListQuarantineResponse]
     """Refused records, newest first."""
+    EraseSubject: _grpc.UnaryUnaryMultiCallable[_erasure_pb2.EraseSubjectRequest, _erasure_pb2.EraseSubjectResponse]
+    """Erase a person from all datasets, or only count what they hold."""
+    GetErasure: _grpc.UnaryUnaryMultiCallable[_erasure_pb2.GetErasureRequest, _erasure_pb2.GetErasureResponse]
+    """How far an erasure is, with its proof."""
+    ListErasures: _grpc.UnaryUnaryMultiCallable[_erasure_pb2.ListErasuresRequest, _erasure_pb2.ListErasuresResponse]
+    """Erasures, newest first."""
 
 @_typing.type_check_only
 class DatasetServiceAsyncStub(DatasetServiceStub):
@@ -98,6 +105,12 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Propose schema and rules from a sample, sent in parts."""
     ListQuarantine: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.ListQuarantineRequest, _quarantine_pb2.ListQuarantineResponse]  # type: ignore[assignment]
     """Refused records, newest first."""
+    EraseSubject: _aio.UnaryUnaryMultiCallable[_erasure_pb2.EraseSubjectRequest, _erasure_pb2.EraseSubjectResponse]  # type: ignore[assignment]
+    """Erase a person from all datasets, or only count what they hold."""
+    GetErasure: _aio.UnaryUnaryMultiCallable[_erasure_pb2.GetErasureRequest, _erasure_pb2.GetErasureResponse]  # type: ignore[assignment]
+    """How far an erasure is, with its proof."""
+    ListErasures: _aio.UnaryUnaryMultiCallable[_erasure_pb2.ListErasuresRequest, _erasure_pb2.ListErasuresResponse]  # type: ignore[assignment]
+    """Erasures, newest first."""
 
 class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Datasets and their versions."""
@@ -213,5 +226,29 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_pb2.ListQuarantineResponse, _abc.Awaitable[_quarantine_pb2.ListQuarantineResponse]]:
         """Refused records, newest first."""
+
+    @_abc_1.abstractmethod
+    def EraseSubject(
+        self,
+        request: _erasure_pb2.EraseSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_erasure_pb2.EraseSubjectResponse, _abc.Awaitable[_erasure_pb2.EraseSubjectResponse]]:
+        """Erase a person from all datasets, or only count what they hold."""
+
+    @_abc_1.abstractmethod
+    def GetErasure(
+        self,
+        request: _erasure_pb2.GetErasureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_erasure_pb2.GetErasureResponse, _abc.Awaitable[_erasure_pb2.GetErasureResponse]]:
+        """How far an erasure is, with its proof."""
+
+    @_abc_1.abstractmethod
+    def ListErasures(
+        self,
+        request: _erasure_pb2.ListErasuresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_erasure_pb2.ListErasuresResponse, _abc.Awaitable[_erasure_pb2.ListErasuresResponse]]:
+        """Erasures, newest first."""
 
 def add_DatasetServiceServicer_to_server(servicer: DatasetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -81,10 +81,15 @@ class DatasetSchema(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     """Name of the column that models learn to predict."""
     time: _builtins.str
     """Name of the column with the time of the event (Unix seconds as float or ISO 8601 text); empty: time of ingestion."""
+    subject: _builtins.str
+    """Name of the personal column (pii) that says which person a row is about, of type string or int64. Every personal
+    column is encrypted then under a key of that person, who can be erased. Empty: the dataset protects nobody.
+    """
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[_signature_pb2.ColumnSpec]:
         """All columns, the label included, in order."""
@@ -95,10 +100,11 @@ class DatasetSchema(_message.Message):
         columns: _abc.Iterable[_signature_pb2.ColumnSpec] | None = ...,
         label: _builtins.str = ...,
         time: _builtins.str = ...,
+        subject: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "label", b"label", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "label", b"label", "subject", b"subject", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,6 +210,7 @@ class DatasetVersionPublished(_message.Message):
     RETRACTED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     RESTORES_FIELD_NUMBER: _builtins.int
+    ERASURE_EPOCH_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """Id of the dataset."""
     name: _builtins.str
@@ -213,7 +220,7 @@ class DatasetVersionPublished(_message.Message):
     digest: _builtins.str
     """sha256 over the content, hexadecimal."""
     rows: _builtins.int
-    """Rows in the version."""
+    """Rows in the version; erasures make them fewer."""
     schema_id: _builtins.str
     """Id of the schema."""
     profile_digest: _builtins.str
@@ -230,6 +237,8 @@ class DatasetVersionPublished(_message.Message):
     """Why a person made it; empty: it was closed by rows, time or PublishVersion."""
     restores: _builtins.int
     """Number of the older version whose commits it has again; 0: none."""
+    erasure_epoch: _builtins.int
+    """Number of the dataset's last erasure that took rows out of it, which changed its digest; 0: none did."""
     @_builtins.property
     def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommitRange]:
         """Commits of the dataset's table that make the version."""
@@ -261,10 +270,11 @@ class DatasetVersionPublished(_message.Message):
         retracted: _abc.Iterable[Global___CommitRange] | None = ...,
         reason: _builtins.str = ...,
         restores: _builtins.int = ...,
+        erasure_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "digest", b"digest", "from_ns", b"from_ns", "name", b"name", "parent", b"parent", "profile_digest", b"profile_digest", "ranges", b"ranges", "reason", b"reason", "restores", b"restores", "retracted", b"retracted", "rows", b"rows", "schema", b"schema", "schema_id", b"schema_id", "status", b"status", "to_ns", b"to_ns", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "digest", b"digest", "erasure_epoch", b"erasure_epoch", "from_ns", b"from_ns", "name", b"name", "parent", b"parent", "profile_digest", b"profile_digest", "ranges", b"ranges", "reason", b"reason", "restores", b"restores", "retracted", b"retracted", "rows", b"rows", "schema", b"schema", "schema_id", b"schema_id", "status", b"status", "to_ns", b"to_ns", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -313,6 +323,96 @@ class DatasetVersionRetracted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DatasetVersionRetracted: _TypeAlias = DatasetVersionRetracted  # noqa: Y015
+
+@_typing.final
+class ErasedVersion(_message.Message):
+    """A version of which an erasure took rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Number of the version."""
+    digest: _builtins.str
+    """Its digest since then: nobody can train again on exactly what it was."""
+    rows: _builtins.int
+    """Rows that it has since then."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        digest: _builtins.str = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "rows", b"rows", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasedVersion: _TypeAlias = ErasedVersion  # noqa: Y015
+
+@_typing.final
+class SubjectErased(_message.Message):
+    """A person was erased from all versions of a dataset and from its refused records. Nobody is named."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ERASURE_ID_FIELD_NUMBER: _builtins.int
+    PSEUDONYM_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    ERASURE_EPOCH_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ASKED_BY_FIELD_NUMBER: _builtins.int
+    dataset_id: _builtins.str
+    """Id of the dataset."""
+    name: _builtins.str
+    """Name of the dataset at that time."""
+    erasure_id: _builtins.str
+    """Id of the erasure."""
+    pseudonym: _builtins.str
+    """Pseudonym of the person, who was `_subject` in the rows."""
+    rows: _builtins.int
+    """Rows that were about the person."""
+    quarantined: _builtins.int
+    """Refused records that were about the person."""
+    erasure_epoch: _builtins.int
+    """Number of the dataset's erasure: it grows with each that changes versions."""
+    reason: _builtins.str
+    """Why."""
+    asked_by: _builtins.str
+    """Who asked for it."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasedVersion]:
+        """Versions that held such rows."""
+
+    def __init__(
+        self,
+        *,
+        dataset_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        erasure_id: _builtins.str = ...,
+        pseudonym: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        quarantined: _builtins.int = ...,
+        erasure_epoch: _builtins.int = ...,
+        versions: _abc.Iterable[Global___ErasedVersion] | None = ...,
+        reason: _builtins.str = ...,
+        asked_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_by", b"asked_by", "dataset_id", b"dataset_id", "erasure_epoch", b"erasure_epoch", "erasure_id", b"erasure_id", "name", b"name", "pseudonym", b"pseudonym", "quarantined", b"quarantined", "reason", b"reason", "rows", b"rows", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubjectErased: _TypeAlias = SubjectErased  # noqa: Y015
 
 @_typing.final
 class RecordsQuarantined(_message.Message):
