@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from holdtrue_models.errors import UnsafeModel, UnsupportedModel
+from holdtrue_models.errors import UnsafeModel
 from holdtrue_models.tree_shape import check_shape
 
 if TYPE_CHECKING:
@@ -86,13 +86,11 @@ class Forest:
                 state.update(f"{field.name} {array.dtype.str} {array.shape}".encode() + array.tobytes())
         return state.hexdigest()
 
-    def importances(self) -> Floats:
-        """Return the share [width] of each column in the gain of all divisions. Raises UnsupportedModel."""
+    @property
+    def gains(self) -> Floats:
+        """The gain [width] of all divisions by each column together."""
         branch = self.branch
-        gains = np.bincount(self.feature[branch], np.maximum(self.gain[branch], 0), self.width)
-        if not 0 < gains.sum() < np.inf:
-            raise UnsupportedModel("the trees divide nothing, or do not say by how much that helped")
-        return gains / gains.sum()
+        return np.bincount(self.feature[branch], np.maximum(self.gain[branch], 0), self.width)
 
 
 def check_forest(forest: Forest) -> int:

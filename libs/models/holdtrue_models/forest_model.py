@@ -9,6 +9,7 @@ import numpy as np
 from holdtrue_models.coding import check_rows
 from holdtrue_models.content import verified
 from holdtrue_models.errors import MalformedModel
+from holdtrue_models.explain import shares
 from holdtrue_models.forest import Runner, answers, check_forest
 from holdtrue_models.lightgbm_file import read_lightgbm
 from holdtrue_models.parity import verify
@@ -52,6 +53,10 @@ class ForestModel:
         if self.signature.task == "binary" and self._forest.outputs == 1:
             given = np.hstack([1 - given, given])
         return given.astype(np.float32)
+
+    def explain(self) -> dict[str, float]:
+        """Return the share of each column in the gain of all divisions. Raises UnsupportedModel."""
+        return shares(self.signature.names, self._forest.gains)
 
 
 def load_forest(data: bytes, manifest: Manifest) -> ForestModel:

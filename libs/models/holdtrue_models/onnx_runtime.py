@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from holdtrue_models.coding import check_rows
 from holdtrue_models.content import verified
 from holdtrue_models.errors import MalformedModel
+from holdtrue_models.explain import recorded
 from holdtrue_models.onnx_limits import STANDARD, OnnxLimits, check_onnx
 from holdtrue_models.parity import verify
 
@@ -59,6 +60,10 @@ class OnnxModel:
             return self._session.run(self._outputs, {INPUT: x})[0]
         except Exception as error:  # as in loading; a model whose inner indices are wrong fails only here
             raise MalformedModel(f"ONNX Runtime cannot run the model: {error}") from error
+
+    def explain(self) -> dict[str, float]:
+        """Return the importances that were recorded. Raises UnsupportedModel if none were."""
+        return recorded(self.manifest)
 
 
 def load_onnx(data: bytes, manifest: Manifest, limits: OnnxLimits = STANDARD) -> OnnxModel:

@@ -73,14 +73,22 @@ class Package:
     reason: str = ""
 
     def manifest(
-        self, *, score_map: ScoreMap, importances: Mapping[str, float], pins: Mapping[str, str], reference_profile: str
+        self,
+        *,
+        score_map: ScoreMap,
+        importances: Mapping[str, float] | None = None,
+        pins: Mapping[str, str],
+        reference_profile: str,
     ) -> Manifest:
-        """Return the complete manifest; `reference_profile` is the sha256 of that blob."""
+        """Return the complete manifest; `reference_profile` is the sha256 of that blob.
+
+        `importances`: by default what the source says of itself, if it does.
+        """
         return replace(
             self.model.manifest,
             canonical_digest=self.canonical_digest,
             score_map=score_map,
-            importances=dict(importances),
+            importances=dict(self.model.manifest.importances if importances is None else importances),
             pins=dict(pins),
             reference_profile=reference_profile,
         )
@@ -141,12 +149,19 @@ def _draft(signature: Signature, check: CheckRows, source: Source, scale: float)
         kind=source.role,
         files={source.role: _file(source.data)},
         check_rows=check,
-        importances={},
+        importances=_importances(source, signature),
         pins={},
         reference_profile="",
         canonical_digest="",
         scale=scale,
     )
+
+
+def _importances(source: Source, signature: Signature) -> dict[str, float]:
+    try:
+        return source.importances(signature.names)
+    except UnsupportedModel:
+        return {}
 
 
 def _file(data: bytes) -> File:

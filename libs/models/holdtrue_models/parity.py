@@ -38,6 +38,10 @@ class Model(Protocol):
         """
         ...
 
+    def explain(self) -> dict[str, float]:
+        """Return the share of each column in what the model goes by. Raises UnsupportedModel if it does not say."""
+        ...
+
 
 def verify(model: Model) -> None:
     """Raise ParityError unless the model answers its check rows within TOLERANCE of what its maker recorded."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from holdtrue_models.coding import check_rows
 from holdtrue_models.errors import MalformedModel, UnsupportedModel
+from holdtrue_models.explain import of_estimator
 from holdtrue_models.parity import verify
 from holdtrue_models.skops_runtime import load_skops
 from holdtrue_models.trees import attributes, parts
@@ -33,6 +34,7 @@ class SkopsModel:
         if not hasattr(estimator, name):
             raise UnsupportedModel(f"{type(estimator).__name__} has no {name}; wrap it in CalibratedClassifierCV")
         _on_one_thread(estimator)
+        self._estimator = estimator
         self._answer = getattr(estimator, name)
 
     @property
@@ -54,6 +56,10 @@ class SkopsModel:
         if answer.size != len(x) * expected:
             raise MalformedModel(f"the model answers {len(x)} rows with a tensor of shape {list(answer.shape)}")
         return answer.reshape(len(x), expected)
+
+    def explain(self) -> dict[str, float]:
+        """Return the importances that the estimator has. Raises UnsupportedModel if it has none."""
+        return of_estimator(self._estimator, self.signature.names)
 
 
 def load_model(data: bytes, manifest: Manifest) -> SkopsModel:

@@ -6,6 +6,7 @@ Those two are only met here, as objects that were fitted in this process: no fil
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -13,13 +14,14 @@ import numpy as np
 from holdtrue_models.canonical import canonical_digest
 from holdtrue_models.convert import to_onnx
 from holdtrue_models.errors import UnsupportedModel
+from holdtrue_models.explain import of_estimator, shares
 from holdtrue_models.forest_model import READERS, load_forest
 from holdtrue_models.forest_onnx import forest_to_onnx
 from holdtrue_models.skops_model import load_model
 from holdtrue_models.skops_runtime import dump_skops
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from holdtrue_stats.arrays import Float32s, Floats
 
@@ -34,11 +36,12 @@ Estimator = Any  # none of the libraries carries types
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An estimator as a file: how it answers, and how the file is converted and loaded."""
+    """An estimator as a file: how it answers and explains itself, and how the file is converted and loaded."""
 
     role: Role
     data: bytes
     answer: Answer
+    importances: Callable[[Sequence[str]], dict[str, float]]
     to_onnx: Callable[[Signature], bytes]
     load: Callable[[bytes, Manifest], Model]
 
@@ -54,9 +57,12 @@ def source_of(estimator: Estimator, signature: Signature) -> Source:
     answer = answer_of(model, signature)
     dump = _DUMPS.get(library(model))
     if dump is None:
-        return Source("skops", dump_skops(model), answer, lambda s: to_onnx(model, s), load_model)
+        explain = partial(of_estimator, model)
+        return Source("skops", dump_skops(model), answer, explain, lambda s: to_onnx(model, s), load_model)
     role, data = dump(model)
-    return Source(role, data, answer, lambda s: forest_to_onnx(READERS[role](data), s), load_forest)
+    forest = READERS[role](data)
+    explain = partial(shares, weights=forest.gains)
+    return Source(role, data, answer, explain, lambda s: forest_to_onnx(forest, s), load_forest)
 
 
 def library(estimator: Estimator) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdtrue_models.errors import ModelError, WorkerAway
+from holdtrue_models.explain import recorded
 from holdtrue_models.worker.process import LIMITS, RUN_SECONDS, Worker
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ class WorkerModel:
         except WorkerAway as death:
             self._bury(worker, death)
             raise
+
+    def explain(self) -> dict[str, float]:
+        """Return the importances that were recorded. Raises UnsupportedModel if none were."""
+        return recorded(self.manifest)
 
     def close(self) -> None:
         """End the process and start none again."""
