@@ -24,7 +24,9 @@ GIVEN_MODEL = "given.model"
 RESULT = "result.json"
 LOG = "log.txt"
 
-MODELS: Mapping[Role, str] = MappingProxyType({"skops": "model.skops", "onnx": "model.onnx"})
+MODELS: Mapping[Role, str] = MappingProxyType(
+    {"skops": "model.skops", "onnx": "model.onnx", "ubj": "model.ubj", "lightgbm": "model.txt"}
+)
 """The files of a model by their role in its manifest."""
 MANIFEST = "manifest.json"
 PROFILE = "profile.bin"
