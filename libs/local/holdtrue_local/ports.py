@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import random
 import socket
+from collections import deque
 
 import psutil
 
 from .errors import StartError
 
+_random = random.SystemRandom()  # two processes that were seeded alike must not choose alike
+_claims = deque[socket.socket](maxlen=256)
+
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, outside the range that outgoing connections take."""
+    """A port of 127.0.0.1 that nobody listens on, outside the range that outgoing connections take.
+
+    No other process is given it by this function until this one ends or has asked for 256 more: it takes a while until
+    somebody listens.
+    """
     while True:
-        port = random.randint(15000, 32000)  # noqa: S311  no secret
-        if is_free(port):
+        port = _random.randint(15000, 32000)
+        if is_free(port) and _claim(port):
             return port
+
+
+def _claim(port: int) -> bool:
+    """Bind a name that only one process can have; the kernel takes it back when this one ends."""
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0holdtrue-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    return True
 
 
 def is_free(port: int) -> bool:
