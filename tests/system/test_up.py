@@ -85,8 +85,4 @@ def test_killed_while_a_model_is_trained(tmp_path: Path, family: Family) -> None
             assert [view.model_version.version for view in client.models.versions("slow")] == [1]
         family.join(platform)
         family.end(signal.SIGINT)
-
-    with running(home) as platform:
-        family.join(platform)
-        family.end(signal.SIGTERM)
     assert control.running(platform.data) is None

@@ -1,66 +1,24 @@
-"""The platform, the genuine tritonclient, and a plain Kafka consumer work together as the README says."""
+"""What the genuine tritonclient sees of a model, and that Kafka has the very predictions."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 from aiokafka import AIOKafkaConsumer
 from holdtrue_contracts import prediction_id
 from holdtrue_contracts.codec import decode
 from holdtrue_contracts.inference.v1.predictions_pb2 import PredictionsServed
 from holdtrue_local import foreign
-from holdtrue_local.install import InstallError
 from sklearn.datasets import load_breast_cancer
-
-from tests.system.conftest import HOLDTRUE, ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.system.conftest import Running
-
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600), pytest.mark.xdist_group("default ports")]
 MODEL = "tumour-check"
 _SECONDS = 60
-
-
-@pytest.fixture(scope="module")
-def client() -> str:
-    """Python of the environment that has the genuine client; it is made when it is not there yet."""
-    if foreign.missing("tritonclient"):
-        try:
-            foreign.install("tritonclient")
-        except InstallError as error:
-            pytest.skip(f"tritonclient cannot be installed: {error}")
-    return foreign.interpreter("tritonclient")
-
-
-def block(language: str, having: str) -> str:
-    """The one block of the README in this language that has this text."""
-    found = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    (body,) = [body for body in found if having in body]
-    return body
-
-
-def quickstart() -> str:
-    """The README's way to a model that serves, on the platform that runs already."""
-    body = block("sh", "datasets add").replace("./holdtrue up --detach\n", "")
-    return body.replace(".venv/bin/python", sys.executable).replace("./holdtrue", " ".join(HOLDTRUE))
-
-
-def run(command: list[str], environment: dict[str, str], folder: Path) -> str:
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 async def served(kafka: str, wanted: set[str]) -> dict[str, PredictionsServed]:
@@ -85,20 +43,6 @@ def ids(event: PredictionsServed) -> list[str]:
         prediction_id.text(event.request_ids[16 * i : 16 * i + 16], int(tail))
         for i, tail in zip(owner.tolist(), tails, strict=True)
     ]
-
-
-def test_the_genuine_client_asks_and_kafka_has_its_very_prediction(
-    client: str, platform: Running, home: dict[str, str], tmp_path: Path
-) -> None:
-    inference, kafka = platform.endpoints["services"]["inference"]["grpc"], platform.endpoints["kafka"]
-    run(["sh", "-euc", quickstart()], home, tmp_path)
-    check_what_the_client_sees(inference, kafka, tmp_path)
-    snippet = block("python", "tritonclient").replace("127.0.0.1:8001", inference)
-    lines = run([client, "-c", snippet], home, tmp_path).splitlines()
-    assert len(lines) == 2
-    assert asyncio.run(served(kafka, {line.split()[0] for line in lines}))
-    consumer = block("python", "aiokafka").replace("127.0.0.1:9092", kafka)
-    assert "PredictionsServed 1 " in run([sys.executable, "-c", consumer], home, tmp_path)
 
 
 def check_what_the_client_sees(inference: str, kafka: str, folder: Path) -> None:
