@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdtrue_contracts.registry.v1.dataset_history_pb2 import (
+    ClearSuspicionRequest,
+    ClearSuspicionResponse,
     CompareVersionsRequest,
     CompareVersionsResponse,
     DatasetCommit,
@@ -77,6 +79,14 @@ class DatasetHistory:
             expected_version=expected,
         )
         return self._connection.call(self._stub.RetractCommits, request)
+
+    def clear(self, dataset: str, version: int, *, reason: str, dry_run: bool = False) -> ClearSuspicionResponse:
+        """Let a suspect version be used, and all that hold the same rows.
+
+        Raises NotFound, InvalidArgument, FailedPrecondition where it is not suspect.
+        """
+        request = ClearSuspicionRequest(dataset=dataset, version=version, reason=reason, dry_run=dry_run)
+        return self._connection.call(self._stub.ClearSuspicion, request)
 
     def roll_back(  # noqa: PLR0913  what there is to say
         self,

@@ -20,6 +20,7 @@ from holdtrue_storage.blobs import DirectoryBlobs
 from holdtrue_storage.database import Database
 from holdtrue_storage.migrations import Migrations
 
+from holdtrue_registry.closing import Closing
 from holdtrue_registry.commands import Progress
 from holdtrue_registry.handlers import handlers
 from holdtrue_registry.http import http_app
@@ -54,8 +55,9 @@ async def build(settings: RegistrySettings) -> Sequence[Part]:
     persons = Persons(database, settings.master_key or settings.lake.with_name("subjects.key"))
     ingester = Ingester(settings.lake, blobs, clock, persons.keys_of)
     erasing = Erasing(outbox, persons, leases, ingester, settings)
-    engine = Engine(outbox, ingester, clock, progress, settings.version_seconds)
-    place = Workplace(outbox, settings.lake, blobs, progress, leases, persons, erasing)
+    closing = Closing(outbox, settings.lake, blobs, leases, clock)
+    engine = Engine(outbox, ingester, closing, clock, progress, settings.version_seconds)
+    place = Workplace(outbox, settings.lake, blobs, progress, leases, persons, erasing, closing)
     dataset_servicer = datasets.DatasetServicer(place, settings)
     model_servicer = models.ModelServicer(outbox)
     servicers = [
@@ -69,7 +71,7 @@ async def build(settings: RegistrySettings) -> Sequence[Part]:
         persons,
         Relay(outbox, kafka),
         Ingestion(engine, kafka, settings),
-        VersionClock(outbox, clock, settings),
+        VersionClock(outbox, closing, clock, settings),
         Upkeep(outbox, leases, settings),
         erasing,
         React(outbox, kafka, "registry", handlers(blobs)),

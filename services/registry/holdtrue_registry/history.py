@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionPublished, DatasetVersionRetracted
+from holdtrue_contracts.registry.v1.datasets_pb2 import (
+    BrokenExpectation,
+    DatasetVersionCleared,
+    DatasetVersionPublished,
+    DatasetVersionRetracted,
+    DatasetVersionSuspected,
+)
 from holdtrue_core.errors import Conflict, FailedPrecondition, InvalidArgument, NotFound
 from holdtrue_lake.history import Status
 from holdtrue_lake.ranges import Ranges
@@ -15,12 +21,13 @@ from holdtrue_registry.domain.datasets import commit_ranges, published
 from holdtrue_registry.domain.lineage import MODEL_VERSION, dataset_version_node
 from holdtrue_registry.store.history import HistoryStore
 from holdtrue_registry.store.lineage import LineageStore
+from holdtrue_registry.store.suspicion import Suspicion, SuspicionStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holdtrue_events.outbox import Transaction
-    from holdtrue_lake.history import History, Version
+    from holdtrue_lake.history import Version
 
     from holdtrue_registry.domain.datasets import Dataset
 
@@ -37,6 +44,15 @@ class Retraction:
     rows: int
     flagged: Sequence[int]
     models: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Clearing:
+    """Versions that may be used now, commits whose rows were suspicious, and what these do not meet."""
+
+    versions: Sequence[int]
+    commits: Ranges
+    broken: Sequence[BrokenExpectation]
 
 
 @dataclass(frozen=True)
@@ -60,9 +76,18 @@ def check_seen(dataset: Dataset, expected: int) -> None:
 
 
 async def retract(  # noqa: PLR0913  what there is to say
-    tx: Transaction, dataset: Dataset, commits: Ranges, batch_ids: Sequence[str], reason: str, *, dry_run: bool
+    tx: Transaction,
+    dataset: Dataset,
+    commits: Ranges,
+    batch_ids: Sequence[str],
+    reason: str,
+    *,
+    dry_run: bool,
+    broken: Sequence[BrokenExpectation] = (),
 ) -> Retraction:
     """Make a version without commits, and flag those that hold them. With `dry_run` only say what would happen.
+
+    Where there is no version yet this is the first, and `broken` what its rows do not meet.
 
     Raises InvalidArgument for commits and batches that are not there, FailedPrecondition where nothing would change.
     """
@@ -79,12 +104,13 @@ async def retract(  # noqa: PLR0913  what there is to say
         raise InvalidArgument.of("commits", f"{error}; it has {len(history.digests)} commits, from 0") from error
     flagged = [v for v in after.versions[:-1] if v.commits & bad]
     newly = [v.number for v in flagged if history.version(v.number).status is not Status.RETRACTED]
-    version = await _described(store, dataset, after.versions[-1], reason)
+    draft = await _drafted(tx, dataset, after.versions[-1], reason, broken=broken if before is None else ())
+    version = draft.published
     if not dry_run:
         await store.flag(dataset.id, newly)
         for old in flagged:
             tx.publish(_flag(dataset, old, bad, reason, version.version), aggregate_version=version.version)
-        await _save(tx, dataset, after, version)
+        await _save(tx, dataset, draft)
     numbers = [v.number for v in flagged]
     return Retraction(
         version=version,
@@ -120,32 +146,109 @@ async def roll_back(  # noqa: PLR0913
             f"version {newest.number} of dataset {dataset.name!r} has the commits of version {number} already",
             reason="NOTHING_CHANGES",
         )
-    described = await _described(store, dataset, version, reason, restores=number)
+    draft = await _drafted(tx, dataset, version, reason, restores=number)
     if not dry_run:
-        await _save(tx, dataset, after, described)
-    return RollBack(described, added, removed, (await store.holding(dataset.id, removed)).rows)
+        await _save(tx, dataset, draft)
+    return RollBack(draft.published, added, removed, (await store.holding(dataset.id, removed)).rows)
 
 
-async def close_version(tx: Transaction, dataset: Dataset) -> DatasetVersionPublished:
-    """Make everything accepted so far the next version and tell about it. The dataset is locked and has new rows."""
-    store = HistoryStore(tx)
-    after = (await store.load(dataset, most=1)).publish(_now())
-    version = await _described(store, dataset, after.versions[-1], "")
-    await _save(tx, dataset, after, version)
-    return version
-
-
-async def _save(tx: Transaction, dataset: Dataset, after: History, version: DatasetVersionPublished) -> None:
-    await HistoryStore(tx).add(dataset, after.versions[-1], version)
-    tx.publish(version, aggregate_version=version.version)
-
-
-async def _described(
-    store: HistoryStore, dataset: Dataset, version: Version, reason: str, restores: int = 0
+async def close_version(
+    tx: Transaction, dataset: Dataset, last: int, broken: Sequence[BrokenExpectation]
 ) -> DatasetVersionPublished:
-    holding = await store.holding(dataset.id, version.commits)
+    """Make everything up to the commit `last` the next version and tell about it; some of it is in no version yet.
+
+    The dataset is locked; `broken` is what the new rows do not meet.
+    """
+    before = await HistoryStore(tx).load(dataset, most=1, last=last)
+    version = before.publish(_now()).versions[-1]
+    fresh = version.commits - before.newest.commits if before.newest else version.commits
+    draft = await _drafted(tx, dataset, version, "", broken=broken, fresh=fresh)
+    await _save(tx, dataset, draft)
+    return draft.published
+
+
+async def clear(tx: Transaction, dataset: Dataset, number: int, reason: str, *, dry_run: bool) -> Clearing:
+    """Let a suspect version be used, and all that hold the same rows. With `dry_run` only say what would happen.
+
+    Raises NotFound for a version that is not there, FailedPrecondition for one that is not suspect.
+    """
+    versions = {version.number: version for version in await HistoryStore(tx).versions(dataset)}
+    if number not in versions:
+        raise NotFound(
+            f"dataset {dataset.name!r} has no version {number}; its newest is {dataset.latest_version}",
+            hint=f"holdtrue datasets show {dataset.name}",
+        )
+    if versions[number].status is not Status.SUSPECT:
+        text = f"version {number} of dataset {dataset.name!r} is {versions[number].status}: there is nothing to clear"
+        raise FailedPrecondition(text, reason="NOTHING_CHANGES")
+    store = SuspicionStore(tx)
+    known = await store.open(dataset.id)
+    gone = [each for each in known if each.commits & versions[number].commits]
+    left = [each for each in known if each not in gone]
+    free = [
+        v.number
+        for v in versions.values()
+        if v.status is Status.SUSPECT and not any(each.commits & v.commits for each in left)
+    ]
+    if not dry_run:
+        await store.clear(dataset.id, gone, reason)
+        await store.release(dataset.id, free, reason)
+        for each in free:
+            event = DatasetVersionCleared(dataset_id=dataset.id, name=dataset.name, version=each, reason=reason)
+            tx.publish(event, aggregate_version=dataset.latest_version)
+    commits = Ranges.of(span for each in gone for span in each.commits)
+    return Clearing(free, commits, [expectation for each in gone for expectation in each.broken])
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A version that is not stored yet, what is told about it, and what is new that makes it suspect."""
+
+    version: Version
+    published: DatasetVersionPublished
+    suspicion: Suspicion | None
+
+
+async def _save(tx: Transaction, dataset: Dataset, draft: _Draft) -> None:
+    version = draft.published
+    await HistoryStore(tx).add(dataset, draft.version, version)
+    if draft.suspicion:
+        await SuspicionStore(tx).add(dataset.id, draft.suspicion)
+    tx.publish(version, aggregate_version=version.version)
+    if version.broken:
+        told = DatasetVersionSuspected(
+            dataset_id=dataset.id, name=dataset.name, version=version.version, broken=version.broken
+        )
+        tx.publish(told, aggregate_version=version.version)
+
+
+async def _drafted(  # noqa: PLR0913  what there is to say about a version
+    tx: Transaction,
+    dataset: Dataset,
+    version: Version,
+    reason: str,
+    *,
+    restores: int = 0,
+    broken: Sequence[BrokenExpectation] = (),
+    fresh: Ranges | None = None,
+) -> _Draft:
+    """Describe a version: suspect where its `fresh` rows (None: all) do not meet something, or older rows did not."""
+    new = Suspicion(version.number, version.commits if fresh is None else fresh, tuple(broken)) if broken else None
+    known = await SuspicionStore(tx).open(dataset.id)
+    held = [each for each in (*known, *([new] if new else [])) if each.commits & version.commits]
+    marked = replace(version, status=Status.SUSPECT) if held else version
+    holding = await HistoryStore(tx).holding(dataset.id, version.commits)
     bounds = (holding.from_us, holding.to_us) if holding.to_us is not None else (dataset.from_us, dataset.to_us)
-    return published(dataset, version, holding.rows, (bounds[0] or 0, bounds[1] or 0), reason, restores)
+    told = published(
+        dataset,
+        marked,
+        holding.rows,
+        (bounds[0] or 0, bounds[1] or 0),
+        reason,
+        restores,
+        [expectation for each in held for expectation in each.broken],
+    )
+    return _Draft(marked, told, new)
 
 
 async def _of_batches(store: HistoryStore, dataset: Dataset, batch_ids: Sequence[str]) -> Ranges:

@@ -22,6 +22,7 @@ from holdtrue_contracts.monitor.v1.alerts_pb2 import (
     AlertUpdated,
 )
 from holdtrue_contracts.registry.v1.datasets_pb2 import (
+    DatasetVersionCleared,
     DatasetVersionPublished,
     DatasetVersionRetracted,
     SubjectErased,
@@ -58,6 +59,14 @@ async def on_dataset_version(event: Event[DatasetVersionPublished], tx: Transact
 async def on_dataset_version_retracted(event: Event[DatasetVersionRetracted], tx: Transaction) -> None:
     """Train nothing on the version any more."""
     await DatasetStore(tx).retract(event.data.dataset_id, event.data.version)
+
+
+@subscribes(DatasetVersionCleared)
+async def on_dataset_version_cleared(event: Event[DatasetVersionCleared], tx: Transaction) -> None:
+    """Train on the version from now on; models that read the dataset may have waited for it."""
+    await DatasetStore(tx).clear(event.data.dataset_id, event.data.version)
+    for model_id in await RetrainingStore(tx).reading(event.data.dataset_id):
+        await decide_soon(tx, model_id)
 
 
 @subscribes(SubjectErased)

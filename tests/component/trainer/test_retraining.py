@@ -9,6 +9,7 @@ import numpy as np
 from holdtrue_contracts.columns import unpack
 from holdtrue_contracts.deployer.v1.rollouts_pb2 import Rollout, RolloutCompleted, RolloutStarted
 from holdtrue_contracts.monitor.v1.alerts_pb2 import Alert, AlertResolved
+from holdtrue_contracts.registry.v1.datasets_pb2 import DATASET_VERSION_STATUS_SUSPECT, DatasetVersionCleared
 from holdtrue_contracts.registry.v1.models_pb2 import ModelVersion, ModelVersionRejected
 from holdtrue_contracts.trainer.v1 import trainer_service_pb2 as pb
 from holdtrue_contracts.trainer.v1.runs_pb2 import TRIGGER_KIND_PRECISION
@@ -49,7 +50,12 @@ async def test_concept_drift_waits_for_labels_then_trains_on_the_new_pattern(pla
     await platform.publish(platform.data.grow(312, flipped=True))
     assert await platform.decision("312") == "waiting for labels: 312 of 500"
     assert len(await platform.runs()) == 1
-    await platform.publish(platform.data.grow(500, flipped=True))
+    third = platform.data.grow(500, flipped=True)
+    third.status = DATASET_VERSION_STATUS_SUSPECT
+    await platform.publish(third)
+    await platform.decision("the newest dataset version is suspect")
+    assert len(await platform.runs()) == 1
+    await platform.publish(DatasetVersionCleared(dataset_id=third.dataset_id, name=third.name, version=3))
 
     run = await automatic(platform)
     assert run.state == pb.RUN_STATE_SUCCEEDED, run.message

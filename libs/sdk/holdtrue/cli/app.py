@@ -32,6 +32,7 @@ COMMANDS: Commands = {
             "diff": (f"{_HERE}.history:diff", "Show what changed from one version to another"),
             "retract": (f"{_HERE}.history:retract", "Take bad commits out"),
             "rollback": (f"{_HERE}.history:rollback", "Return to the rows of an older version"),
+            "clear": (f"{_HERE}.suspicion:clear", "Let a suspect version be used"),
             "rules": (f"{_HERE}.rules:rules", "Show the rules in force, or put others in force"),
             "erase-subject": (f"{_HERE}.erasure:erase_subject", "Erase a person from all datasets"),
             "erasures": (f"{_HERE}.erasure:erasures", "Show the erasures of persons, with their proofs"),

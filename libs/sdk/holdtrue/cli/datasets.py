@@ -14,6 +14,7 @@ from holdtrue.cli.output import Output, details, suggest
 from holdtrue.cli.output import show as show_rows
 from holdtrue.cli.progress import progress
 from holdtrue.cli.rules import read_rules
+from holdtrue.cli.suspicion import show_broken
 from holdtrue.client import connect
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _LIST = ["name", "latest_version", "accepted", "quarantined", "label", "created"]
 _VERSIONS = ["name", "rows", "status", "from", "to"]
 _ADDED = ["name", "rows", "quarantined", "columns", "label", "time"]
-_VERSION = ["name", "status", "rows", "label", "time", "from", "to", "digest", "columns"]
+_VERSION = ["name", "status", "rows", "label", "time", "from", "to", "digest", "columns", "cleared"]
 
 
 def add(
@@ -117,6 +118,8 @@ def show(dataset: str, /, *, output: Output = "table") -> None:
             version = client.datasets.version(chosen.name, chosen.dataset_version())
             row = _version(version)
             details(row if output != "table" else row | _named(version.schema.columns), _VERSION, output)
+            if output == "table":
+                show_broken(version)
 
 
 def _version(version: DatasetVersionPublished) -> dict[str, Any]:
@@ -142,6 +145,13 @@ def _named(columns: Sequence[ColumnSpec]) -> dict[str, str]:
 
 def _warn(added: Added) -> None:
     refused = sum(added.quarantined.values())
+    if added.version.broken:
+        name = f"{added.version.name}@{added.version.version}"
+        sys.stderr.write(f"! {name} is not as expected and trains nothing until somebody has looked at it\n")
+        sys.stderr.writelines(
+            f"  {each.rule}: expected {each.expected}, got {each.got}\n" for each in added.version.broken[:5]
+        )
+        sys.stderr.write(f"→ see all: holdtrue datasets show {name}\n")
     if refused:
         sys.stderr.write(f"! {refused} of {added.offered} rows were refused and are in quarantine\n")
         sys.stderr.writelines(f"  {example}\n" for example in added.examples[:5])

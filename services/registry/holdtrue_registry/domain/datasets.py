@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from holdtrue_contracts.registry.v1.datasets_pb2 import (
-    DATASET_VERSION_STATUS_PUBLISHED,
+    BrokenExpectation,
     CommitRange,
     DatasetSchema,
     DatasetVersionPublished,
+    DatasetVersionStatus,
 )
 from holdtrue_lake.ranges import Ranges
 
@@ -55,7 +56,13 @@ class Dataset:
 
 
 def published(  # noqa: PLR0913, PLR0917  what there is to say about a version
-    dataset: Dataset, version: Version, rows: int, bounds: tuple[int, int], reason: str = "", restores: int = 0
+    dataset: Dataset,
+    version: Version,
+    rows: int,
+    bounds: tuple[int, int],
+    reason: str = "",
+    restores: int = 0,
+    broken: Iterable[BrokenExpectation] = (),
 ) -> DatasetVersionPublished:
     """Return what is told about a new version; `bounds` are of its events' times, in microseconds."""
     return DatasetVersionPublished(
@@ -67,7 +74,7 @@ def published(  # noqa: PLR0913, PLR0917  what there is to say about a version
         ranges=commit_ranges(version.commits),
         schema_id=dataset.schema_id,
         schema=dataset.schema,
-        status=DATASET_VERSION_STATUS_PUBLISHED,
+        status=DatasetVersionStatus.Value(f"DATASET_VERSION_STATUS_{version.status.upper()}"),
         parent=dataset.latest_version,
         from_ns=bounds[0] * 1000,
         to_ns=bounds[1] * 1000,
@@ -75,6 +82,7 @@ def published(  # noqa: PLR0913, PLR0917  what there is to say about a version
         reason=reason,
         restores=restores,
         erasure_epoch=version.erasure_epoch,
+        broken=broken,
     )
 
 

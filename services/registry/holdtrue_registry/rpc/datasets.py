@@ -23,7 +23,6 @@ from holdtrue_lake.schema import schema_id, schema_problems
 
 from holdtrue_registry.commands import put_rules
 from holdtrue_registry.domain.names import name_problem
-from holdtrue_registry.history import close_version
 from holdtrue_registry.rpc.erasure import ErasureMethods
 from holdtrue_registry.rpc.history import HistoryMethods
 from holdtrue_registry.rpc.methods import check_batches, find, version_of
@@ -118,11 +117,13 @@ class DatasetServicer(HistoryMethods, RuleMethods, QuarantineMethods, ErasureMet
         async with self._outbox.transaction(actor) as tx:
             dataset = await find(tx, request.dataset)
         batches = await self._ingested(actor, dataset, set(request.batch_ids), self._patience(context))
-        async with self._outbox.transaction(actor) as tx:
-            locked = await DatasetStore(tx).lock(dataset.id)
-            if locked is None or not locked.accepted:
-                raise _nothing_to_publish(dataset, batches)
-            version = await (close_version(tx, locked) if locked.open_rows else version_of(tx, locked, 0))
+        version = await self._closing.close(actor, dataset.id, lambda _: True)
+        if version is None:
+            async with self._outbox.transaction(actor) as tx:
+                found = await DatasetStore(tx).get(dataset.id)
+                if found is None or not found.accepted:
+                    raise _nothing_to_publish(dataset, batches)
+                version = await version_of(tx, found, 0)
         return pb.PublishVersionResponse(
             version=version,
             quarantined=_codes(batches),

@@ -18,7 +18,7 @@ from holdtrue_lake.ranges import Ranges
 from holdtrue_lake.versions import read_version
 
 from holdtrue_registry.domain.datasets import commit_ranges, held_commits
-from holdtrue_registry.history import MOST_SPANS, check_seen, retract, roll_back
+from holdtrue_registry.history import MOST_SPANS, check_seen, clear, retract, roll_back
 from holdtrue_registry.rpc.methods import DatasetMethods, check_batches, find, reason_of, version_of
 from holdtrue_registry.rpc.paging import number_of, page_size, token
 from holdtrue_registry.store.datasets import DatasetStore
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from holdtrue_contracts.registry.v1.datasets_pb2 import CommitRange, DatasetVersionPublished
+    from holdtrue_contracts.registry.v1.datasets_pb2 import BrokenExpectation, CommitRange, DatasetVersionPublished
     from holdtrue_core.rpc import ServicerContext
     from holdtrue_lake.profile_diff import Change
     from holdtrue_storage.database import Transaction
@@ -98,7 +98,10 @@ class HistoryMethods(DatasetMethods):
         check_batches(request.batch_ids)
         async with self._outbox.transaction(actor_of(context)) as tx:
             dataset = await _locked(tx, request.dataset, request.expected_version)
-            done = await retract(tx, dataset, commits, request.batch_ids, reason, dry_run=request.dry_run)
+            broken = [] if dataset.latest_version else await self._first(tx, dataset, commits)
+            done = await retract(
+                tx, dataset, commits, request.batch_ids, reason, dry_run=request.dry_run, broken=broken
+            )
         return pb.RetractCommitsResponse(
             version=done.version,
             commits=commit_ranges(done.commits),
@@ -106,6 +109,24 @@ class HistoryMethods(DatasetMethods):
             rows=done.rows,
             flagged=done.flagged,
             models=done.models,
+        )
+
+    async def _first(self, tx: Transaction, dataset: Dataset, bad: Ranges) -> list[BrokenExpectation]:
+        """Return what the rows of a first version do not meet."""
+        kept = Ranges.of([(0, dataset.last_commit)] if dataset.last_commit >= 0 else []) - bad
+        return await self._closing.judge(tx.actor.tenant, dataset, kept)
+
+    async def ClearSuspicion(
+        self, request: pb.ClearSuspicionRequest, context: ServicerContext
+    ) -> pb.ClearSuspicionResponse:
+        """Let a suspect version be used."""
+        reason = reason_of(request, "say why its rows may be used; it is kept with the version")
+        async with self._outbox.transaction(actor_of(context)) as tx:
+            dataset = await _locked(tx, request.dataset, 0)
+            done = await clear(tx, dataset, request.version, reason, dry_run=request.dry_run)
+            version = await version_of(tx, dataset, request.version)
+        return pb.ClearSuspicionResponse(
+            version=version, commits=commit_ranges(done.commits), broken=done.broken, cleared=done.versions
         )
 
     async def RollBackVersion(

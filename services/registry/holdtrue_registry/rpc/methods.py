@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from holdtrue_storage.blobs import Blobs
     from holdtrue_storage.database import Transaction
 
+    from holdtrue_registry.closing import Closing
     from holdtrue_registry.commands import Progress
     from holdtrue_registry.domain.datasets import Dataset
     from holdtrue_registry.persons import Persons
@@ -31,7 +32,7 @@ MOST_BATCHES = 10_000
 class Workplace:
     """Where methods work: the outbox's database, the lake's tables and leases, the blobs, the keys of persons.
 
-    `progress` tells of new batches, `erasing` has the queue of erasures.
+    `progress` tells of new batches, `erasing` has the queue of erasures, `closing` closes versions.
     """
 
     outbox: Outbox
@@ -41,6 +42,7 @@ class Workplace:
     leases: Leases
     persons: Persons
     erasing: Erasing
+    closing: Closing
 
 
 class DatasetMethods:
@@ -55,6 +57,7 @@ class DatasetMethods:
         self._leases = place.leases
         self._persons = place.persons
         self._erasing = place.erasing
+        self._closing = place.closing
 
 
 class Reasoned(Protocol):

@@ -170,7 +170,8 @@ class DatasetStore:
     async def version(self, dataset_id: str, number: int) -> DatasetVersionPublished | None:
         """Return a version."""
         row = await self._tx.fetchrow(
-            "SELECT published, status FROM dataset_version WHERE tenant = $1 AND dataset_id = $2 AND version = $3",
+            """SELECT published, status, cleared FROM dataset_version
+            WHERE tenant = $1 AND dataset_id = $2 AND version = $3""",
             self._tenant,
             dataset_id,
             number,
@@ -180,7 +181,8 @@ class DatasetStore:
     async def versions(self, dataset_id: str, before: int, size: int) -> list[DatasetVersionPublished]:
         """Return versions with numbers below `before`, newest first."""
         rows = await self._tx.fetch(
-            """SELECT published, status FROM dataset_version WHERE tenant = $1 AND dataset_id = $2 AND version < $3
+            """SELECT published, status, cleared FROM dataset_version
+            WHERE tenant = $1 AND dataset_id = $2 AND version < $3
             ORDER BY version DESC LIMIT $4""",
             self._tenant,
             dataset_id,
@@ -211,5 +213,6 @@ def _dataset(row: Record) -> Dataset:
 def _version(row: Record) -> DatasetVersionPublished:
     """Return a version as it was published, with the status that it has now."""
     version = DatasetVersionPublished.FromString(row["published"])
+    version.cleared = row["cleared"]
     version.status = DatasetVersionStatus.Value(f"DATASET_VERSION_STATUS_{row['status'].upper()}")
     return version

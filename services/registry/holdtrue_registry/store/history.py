@@ -55,12 +55,17 @@ class HistoryStore:
         self._tx = tx
         self._tenant = tx.actor.tenant
 
-    async def load(self, dataset: Dataset, *, most: int | None = None) -> History:
-        """Return the history of a dataset, or only its `most` newest versions. The dataset is locked."""
+    async def load(self, dataset: Dataset, *, most: int | None = None, last: int | None = None) -> History:
+        """Return the history of a dataset, or only its `most` newest versions. The dataset is locked.
+
+        It has all commits, or those up to the `last`: further ones wait for another version.
+        """
         digests = await self._tx.fetch(
-            "SELECT digest FROM dataset_commit WHERE tenant = $1 AND dataset_id = $2 ORDER BY number",
+            """SELECT digest FROM dataset_commit
+            WHERE tenant = $1 AND dataset_id = $2 AND ($3::bigint IS NULL OR number <= $3) ORDER BY number""",
             self._tenant,
             dataset.id,
+            last,
         )
         versions = await self.versions(dataset, most=most)
         return History(
@@ -100,9 +105,10 @@ class HistoryStore:
             version.erasure_epoch,
         )
         await self._tx.execute(
-            """UPDATE dataset SET latest_version = $3,
-                published_rows = CASE WHEN $4 = last_commit THEN accepted ELSE published_rows END,
-                open_since = CASE WHEN $4 = last_commit THEN NULL ELSE open_since END
+            """UPDATE dataset
+            SET latest_version = $3, published_rows = accepted - waiting.rows, open_since = waiting.since
+            FROM (SELECT coalesce(sum(accepted), 0)::bigint AS rows, min(ingested_at) AS since FROM dataset_commit
+                WHERE tenant = $1 AND dataset_id = $2 AND number > $4 AND accepted > 0) AS waiting
             WHERE tenant = $1 AND id = $2""",
             self._tenant,
             dataset.id,

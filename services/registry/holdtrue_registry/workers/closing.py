@@ -10,13 +10,13 @@ import structlog
 from holdtrue_contracts.actor import Actor, ActorKind
 from holdtrue_core.errors import Unavailable
 
-from holdtrue_registry.history import close_version
 from holdtrue_registry.store.datasets import DatasetStore
 
 if TYPE_CHECKING:
     from holdtrue_core.clock import Clock
     from holdtrue_events.outbox import Outbox
 
+    from holdtrue_registry.closing import Closing
     from holdtrue_registry.settings import RegistrySettings
 
 _POLL_SECONDS = 1.0
@@ -28,8 +28,9 @@ class VersionClock:
 
     name = "version clock"
 
-    def __init__(self, outbox: Outbox, clock: Clock, settings: RegistrySettings) -> None:
+    def __init__(self, outbox: Outbox, closing: Closing, clock: Clock, settings: RegistrySettings) -> None:
         """Close versions of the settings' tenant."""
+        self._closing = closing
         self._outbox = outbox
         self._clock = clock
         self._actor = Actor(settings.tenant, "registry", ActorKind.SERVICE)
@@ -58,7 +59,6 @@ class VersionClock:
         async with self._outbox.transaction(self._actor) as tx:
             waiting = await DatasetStore(tx).open()
         for dataset_id in waiting:
-            async with self._outbox.transaction(self._actor) as tx:
-                dataset = await DatasetStore(tx).lock(dataset_id)
-                if dataset and dataset.is_due(self._clock.now(), self._seconds):
-                    await close_version(tx, dataset)
+            await self._closing.close(
+                self._actor, dataset_id, lambda dataset: dataset.is_due(self._clock.now(), self._seconds)
+            )

@@ -18,7 +18,6 @@ from holdtrue_lake.ingest import Target
 from prometheus_client import Counter
 
 from holdtrue_registry.commands import record_commits
-from holdtrue_registry.history import close_version
 from holdtrue_registry.store.datasets import DatasetStore, every_dataset
 from holdtrue_registry.store.positions import PositionStore
 from holdtrue_registry.workers.messages import CONSUMER, TOPIC, Message
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from holdtrue_lake.ingest import Ingester
     from holdtrue_lake.table import Source
 
+    from holdtrue_registry.closing import Closing
     from holdtrue_registry.commands import Progress
     from holdtrue_registry.domain.datasets import Dataset
 
@@ -43,10 +43,17 @@ _log = structlog.stdlib.get_logger("holdtrue.registry.ingest")
 class Engine:
     """Hands messages of partitions to the lake and records what came of them. One call at a time."""
 
-    def __init__(
-        self, outbox: Outbox, ingester: Ingester, clock: Clock, progress: Progress, version_seconds: float
+    def __init__(  # noqa: PLR0913, PLR0917  made in one place
+        self,
+        outbox: Outbox,
+        ingester: Ingester,
+        closing: Closing,
+        clock: Clock,
+        progress: Progress,
+        version_seconds: float,
     ) -> None:
         """Drive the ingester; versions close after `version_seconds` (0: not by time)."""
+        self._closing = closing
         self._outbox = outbox
         self._ingester = ingester
         self._clock = clock
@@ -104,11 +111,14 @@ class Engine:
             else:
                 commits = await asyncio.to_thread(self._ingester.commits, _target(tenant, dataset), locked.last_commit)
             recorded = await record_commits(tx, locked, commits)
-            if recorded.is_due(self._clock.now(), self._version_seconds):
-                await close_version(tx, recorded)
+        if self._is_due(recorded):
+            await self._closing.close(_actor(tenant), dataset.id, self._is_due)
         _ROWS.labels("accepted").inc(recorded.accepted - locked.accepted)
         _ROWS.labels("quarantined").inc(recorded.quarantined - locked.quarantined)
         self._progress.advance()
+
+    def _is_due(self, dataset: Dataset) -> bool:
+        return dataset.is_due(self._clock.now(), self._version_seconds)
 
     async def _finish(self, tenant: str, source: Source, messages: Sequence[Message], dead: Sequence[Message]) -> None:
         """Keep the unusable messages, settle what was replayed and move the resume hint past all, once."""

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from holdtrue_contracts.deployer.v1.deployments_pb2 import DeploymentState, Revision, Role
 from holdtrue_contracts.registry.v1.datasets_pb2 import (
+    DATASET_VERSION_STATUS_PUBLISHED,
     DATASET_VERSION_STATUS_RETRACTED,
+    DATASET_VERSION_STATUS_SUSPECT,
     DatasetVersionPublished,
     ErasedVersion,
 )
@@ -54,6 +56,13 @@ class DatasetStore:
         found = await self.find(dataset_id, version)
         if found is not None:
             found.status = DATASET_VERSION_STATUS_RETRACTED
+            await self.put(found)
+
+    async def clear(self, dataset_id: str, version: int) -> None:
+        """Mark a version, if it is known and suspect, as one that may be trained on."""
+        found = await self.find(dataset_id, version)
+        if found is not None and found.status == DATASET_VERSION_STATUS_SUSPECT:
+            found.status = DATASET_VERSION_STATUS_PUBLISHED
             await self.put(found)
 
     async def change(self, dataset_id: str, erased: ErasedVersion, epoch: int) -> None:

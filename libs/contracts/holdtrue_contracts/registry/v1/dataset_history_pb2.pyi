@@ -424,6 +424,82 @@ class RetractCommitsResponse(_message.Message):
 Global___RetractCommitsResponse: _TypeAlias = RetractCommitsResponse  # noqa: Y015
 
 @_typing.final
+class ClearSuspicionRequest(_message.Message):
+    """Asks to let a suspect version be used, and all others that hold the same rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """Name or id."""
+    version: _builtins.int
+    """Number of the version."""
+    reason: _builtins.str
+    """Why, for the record."""
+    dry_run: _builtins.bool
+    """Only say what would happen."""
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        version: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "dry_run", b"dry_run", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearSuspicionRequest: _TypeAlias = ClearSuspicionRequest  # noqa: Y015
+
+@_typing.final
+class ClearSuspicionResponse(_message.Message):
+    """What was done, or with dry_run would be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    COMMITS_FIELD_NUMBER: _builtins.int
+    BROKEN_FIELD_NUMBER: _builtins.int
+    CLEARED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def version(self) -> _datasets_pb2.DatasetVersionPublished:
+        """The version as it is now."""
+
+    @_builtins.property
+    def commits(self) -> _containers.RepeatedCompositeFieldContainer[_datasets_pb2.CommitRange]:
+        """Commits whose rows were suspicious."""
+
+    @_builtins.property
+    def broken(self) -> _containers.RepeatedCompositeFieldContainer[_datasets_pb2.BrokenExpectation]:
+        """What these rows do not meet."""
+
+    @_builtins.property
+    def cleared(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of all versions that may be used now."""
+
+    def __init__(
+        self,
+        *,
+        version: _datasets_pb2.DatasetVersionPublished | None = ...,
+        commits: _abc.Iterable[_datasets_pb2.CommitRange] | None = ...,
+        broken: _abc.Iterable[_datasets_pb2.BrokenExpectation] | None = ...,
+        cleared: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken", b"broken", "cleared", b"cleared", "commits", b"commits", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearSuspicionResponse: _TypeAlias = ClearSuspicionResponse  # noqa: Y015
+
+@_typing.final
 class RollBackVersionRequest(_message.Message):
     """Asks for a version with the commits of an older one; what came since is left out for good."""
 

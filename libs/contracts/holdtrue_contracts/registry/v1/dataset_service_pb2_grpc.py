@@ -89,6 +89,11 @@ class DatasetServiceStub:
                 request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionRequest.SerializeToString,
                 response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionResponse.FromString,
                 _registered_method=True)
+        self.ClearSuspicion = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/ClearSuspicion',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.ClearSuspicionRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.ClearSuspicionResponse.FromString,
+                _registered_method=True)
         self.PutRules = channel.unary_unary(
                 '/holdtrue.registry.v1.DatasetService/PutRules',
                 request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2.PutRulesRequest.SerializeToString,
@@ -200,6 +205,13 @@ class DatasetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ClearSuspicion(self, request, context):
+        """Let a suspect version be used.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PutRules(self, request, context):
         """Put rules in force.
         """
@@ -301,6 +313,11 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     servicer.RollBackVersion,
                     request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionRequest.FromString,
                     response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionResponse.SerializeToString,
+            ),
+            'ClearSuspicion': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearSuspicion,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.ClearSuspicionRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.ClearSuspicionResponse.SerializeToString,
             ),
             'PutRules': grpc.unary_unary_rpc_method_handler(
                     servicer.PutRules,
@@ -609,6 +626,33 @@ class DatasetService:
             '/holdtrue.registry.v1.DatasetService/RollBackVersion',
             holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionRequest.SerializeToString,
             holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearSuspicion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/ClearSuspicion',
+            holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.ClearSuspicionRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.ClearSuspicionResponse.FromString,
             options,
             channel_credentials,
             insecure,

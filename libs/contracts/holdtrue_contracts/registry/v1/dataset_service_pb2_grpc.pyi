@@ -57,6 +57,8 @@ class DatasetServiceStub:
     """Make a version without bad commits."""
     RollBackVersion: _grpc.UnaryUnaryMultiCallable[_dataset_history_pb2.RollBackVersionRequest, _dataset_history_pb2.RollBackVersionResponse]
     """Make a version with the commits of an older one."""
+    ClearSuspicion: _grpc.UnaryUnaryMultiCallable[_dataset_history_pb2.ClearSuspicionRequest, _dataset_history_pb2.ClearSuspicionResponse]
+    """Let a suspect version be used."""
     PutRules: _grpc.UnaryUnaryMultiCallable[_rules_pb2.PutRulesRequest, _rules_pb2.PutRulesResponse]
     """Put rules in force."""
     GetRules: _grpc.UnaryUnaryMultiCallable[_rules_pb2.GetRulesRequest, _rules_pb2.GetRulesResponse]
@@ -97,6 +99,8 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Make a version without bad commits."""
     RollBackVersion: _aio.UnaryUnaryMultiCallable[_dataset_history_pb2.RollBackVersionRequest, _dataset_history_pb2.RollBackVersionResponse]  # type: ignore[assignment]
     """Make a version with the commits of an older one."""
+    ClearSuspicion: _aio.UnaryUnaryMultiCallable[_dataset_history_pb2.ClearSuspicionRequest, _dataset_history_pb2.ClearSuspicionResponse]  # type: ignore[assignment]
+    """Let a suspect version be used."""
     PutRules: _aio.UnaryUnaryMultiCallable[_rules_pb2.PutRulesRequest, _rules_pb2.PutRulesResponse]  # type: ignore[assignment]
     """Put rules in force."""
     GetRules: _aio.UnaryUnaryMultiCallable[_rules_pb2.GetRulesRequest, _rules_pb2.GetRulesResponse]  # type: ignore[assignment]
@@ -194,6 +198,14 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_history_pb2.RollBackVersionResponse, _abc.Awaitable[_dataset_history_pb2.RollBackVersionResponse]]:
         """Make a version with the commits of an older one."""
+
+    @_abc_1.abstractmethod
+    def ClearSuspicion(
+        self,
+        request: _dataset_history_pb2.ClearSuspicionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_history_pb2.ClearSuspicionResponse, _abc.Awaitable[_dataset_history_pb2.ClearSuspicionResponse]]:
+        """Let a suspect version be used."""
 
     @_abc_1.abstractmethod
     def PutRules(

@@ -26,7 +26,7 @@ from holdtrue_contracts.common.v1 import signature_pb2 as holdtrue__contracts_do
 from holdtrue_contracts.options.v1 import event_pb2 as holdtrue__contracts_dot_options_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-holdtrue_contracts/registry/v1/datasets.proto\x12\x14holdtrue.registry.v1\x1a,holdtrue_contracts/common/v1/signature.proto\x1a)holdtrue_contracts/options/v1/event.proto\"n\n\rDatasetSchema\x12/\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\x1e.holdtrue.common.v1.ColumnSpec\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0c\n\x04time\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\"\xf5\x01\n\x0eRecordsOffered\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x11\n\tschema_id\x18\x03 \x01(\t\x12\x32\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\".holdtrue.registry.v1.RecordFormat\x12\x0c\n\x04rows\x18\x05 \x01(\x03\x12\x10\n\x06inline\x18\x06 \x01(\x0cH\x00\x12\x15\n\x0b\x62lob_digest\x18\x07 \x01(\tH\x00\x12\x19\n\x11\x65vent_time_column\x18\x08 \x01(\t:\x19\x8a\xe8\x18\x15\n\x07\x64\x61ta.v1\x12\ndataset_idB\t\n\x07payload\"*\n\x0b\x43ommitRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\"\xf7\x03\n\x17\x44\x61tasetVersionPublished\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0c\n\x04rows\x18\x05 \x01(\x03\x12\x31\n\x06ranges\x18\x06 \x03(\x0b\x32!.holdtrue.registry.v1.CommitRange\x12\x11\n\tschema_id\x18\x07 \x01(\t\x12\x33\n\x06schema\x18\x08 \x01(\x0b\x32#.holdtrue.registry.v1.DatasetSchema\x12\x16\n\x0eprofile_digest\x18\t \x01(\t\x12:\n\x06status\x18\n \x01(\x0e\x32*.holdtrue.registry.v1.DatasetVersionStatus\x12\x0e\n\x06parent\x18\x0b \x01(\x03\x12\x0f\n\x07\x66rom_ns\x18\x0c \x01(\x03\x12\r\n\x05to_ns\x18\r \x01(\x03\x12\x34\n\tretracted\x18\x0e \x03(\x0b\x32!.holdtrue.registry.v1.CommitRange\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12\x10\n\x08restores\x18\x10 \x01(\x03\x12\x15\n\rerasure_epoch\x18\x11 \x01(\x03:\x1d\x8a\xe8\x18\x19\n\x0b\x64\x61tasets.v1\x12\ndataset_id\"\xc2\x01\n\x17\x44\x61tasetVersionRetracted\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x32\n\x07\x63ommits\x18\x04 \x03(\x0b\x32!.holdtrue.registry.v1.CommitRange\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x11\n\tsuccessor\x18\x06 \x01(\x03:\x1d\x8a\xe8\x18\x19\n\x0b\x64\x61tasets.v1\x12\ndataset_id\">\n\rErasedVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x03\"\x8a\x02\n\rSubjectErased\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nerasure_id\x18\x03 \x01(\t\x12\x11\n\tpseudonym\x18\x04 \x01(\t\x12\x0c\n\x04rows\x18\x05 \x01(\x03\x12\x13\n\x0bquarantined\x18\x06 \x01(\x03\x12\x15\n\rerasure_epoch\x18\x07 \x01(\x03\x12\x35\n\x08versions\x18\x08 \x03(\x0b\x32#.holdtrue.registry.v1.ErasedVersion\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x10\n\x08\x61sked_by\x18\n \x01(\t:\x1d\x8a\xe8\x18\x19\n\x0b\x64\x61tasets.v1\x12\ndataset_id\"\xd9\x01\n\x12RecordsQuarantined\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x03\x12\x42\n\x05\x63odes\x18\x04 \x03(\x0b\x32\x33.holdtrue.registry.v1.RecordsQuarantined.CodesEntry\x1a,\n\nCodesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01:\x1d\x8a\xe8\x18\x19\n\x0b\x64\x61tasets.v1\x12\ndataset_id*d\n\x0cRecordFormat\x12\x1d\n\x19RECORD_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13RECORD_FORMAT_ARROW\x10\x01\x12\x1c\n\x18RECORD_FORMAT_JSON_LINES\x10\x02*\xae\x01\n\x14\x44\x61tasetVersionStatus\x12&\n\"DATASET_VERSION_STATUS_UNSPECIFIED\x10\x00\x12$\n DATASET_VERSION_STATUS_PUBLISHED\x10\x01\x12\"\n\x1e\x44\x41TASET_VERSION_STATUS_SUSPECT\x10\x02\x12$\n DATASET_VERSION_STATUS_RETRACTED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-holdtrue_contracts/registry/v1/datasets.proto\x12\x14holdtrue.registry.v1\x1a,holdtrue_contracts/common/v1/signature.proto\x1a)holdtrue_contracts/options/v1/event.proto\"n\n\rDatasetSchema\x12/\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\x1e.holdtrue.common.v1.ColumnSpec\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0c\n\x04time\x18\x03 \x01(\t\x12\x0f\n\x07subject\x18\x04 \x01(\t\"\xf5\x01\n\x0eRecordsOffered\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x11\n\tschema_id\x18\x03 \x01(\t\x12\x32\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\".holdtrue.registry.v1.RecordFormat\x12\x0c\n\x04rows\x18\x05 \x01(\x03\x12\x10\n\x06inline\x18\x06 \x01(\x0cH\x00\x12\x15\n\x0b\x62lob_digest\x18\x07 \x01(\tH\x00\x12\x19\n\x11\x65vent_time_column\x18\x08 \x01(\t:\x19\x8a\xe8\x18\x15\n\x07\x64\x61ta.v1\x12\ndataset_idB\t\n\x07payload\"*\n\x0b\x43ommitRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\"_\n\x11\x42rokenExpectation\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0e\n\x06\x63olumn\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\x12\x0b\n\x03got\x18\x04 \x01(\t\x12\r\n\x05\x63ount\x18\x05 \x01(\x03\"\xc1\x04\n\x17\x44\x61tasetVersionPublished\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0c\n\x04rows\x18\x05 \x01(\x03\x12\x31\n\x06ranges\x18\x06 \x03(\x0b\x32!.holdtrue.registry.v1.CommitRange\x12\x11\n\tschema_id\x18\x07 \x01(\t\x12\x33\n\x06schema\x18\x08 \x01(\x0b\x32#.holdtrue.registry.v1.DatasetSchema\x12\x16\n\x0eprofile_digest\x18\t \x01(\t\x12:\n\x06status\x18\n \x01(\x0e\x32*.holdtrue.registry.v1.DatasetVersionStatus\x12\x0e\n\x06parent\x18\x0b \x01(\x03\x12\x0f\n\x07\x66rom_ns\x18\x0c \x01(\x03\x12\r\n\x05to_ns\x18\r \x01(\x03\x12\x34\n\tretracted\x18\x0e \x03(\x0b\x32!.holdtrue.registry.v1.CommitRange\x12\x0e\n\x06reason\x18\x0f \x01(\t\x12\x10\n\x08restores\x18\x10 \x01(\x03\x12\x15\n\rerasure_epoch\x18\x11 \x01(\x03\x12\x37\n\x06\x62roken\x18\x12 \x03(\x0b\x32\'.holdtrue.registry.v1.BrokenExpectation\x12\x0f\n\x07\x63leared\x18\x13 \x01(\t:\x1d\x8a\xe8\x18\x19\n\x0b\x64\x61tasets.v1\x12\ndataset_id\"\xa4\x01\n\x17\x44\x61tasetVersionSuspected\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x37\n\x06\x62roken\x18\x04 \x03(\x0b\x32\'.holdtrue.registry.v1.BrokenExpectation:\x1d\x8a\xe8\x18\x19\n\x0b\x64\x61tasets.v1\x12\ndataset_id\"y\n\x15\x44\x61tasetVersionCleared\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t:\x1d\x8a\xe8\x18\x19\n\x0b\x64\x61tasets.v1\x12\ndataset_id\"\xc2\x01\n\x17\x44\x61tasetVersionRetracted\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x32\n\x07\x63ommits\x18\x04 \x03(\x0b\x32!.holdtrue.registry.v1.CommitRange\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x11\n\tsuccessor\x18\x06 \x01(\x03:\x1d\x8a\xe8\x18\x19\n\x0b\x64\x61tasets.v1\x12\ndataset_id\">\n\rErasedVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x03\"\x8a\x02\n\rSubjectErased\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nerasure_id\x18\x03 \x01(\t\x12\x11\n\tpseudonym\x18\x04 \x01(\t\x12\x0c\n\x04rows\x18\x05 \x01(\x03\x12\x13\n\x0bquarantined\x18\x06 \x01(\x03\x12\x15\n\rerasure_epoch\x18\x07 \x01(\x03\x12\x35\n\x08versions\x18\x08 \x03(\x0b\x32#.holdtrue.registry.v1.ErasedVersion\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x10\n\x08\x61sked_by\x18\n \x01(\t:\x1d\x8a\xe8\x18\x19\n\x0b\x64\x61tasets.v1\x12\ndataset_id\"\xd9\x01\n\x12RecordsQuarantined\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x03\x12\x42\n\x05\x63odes\x18\x04 \x03(\x0b\x32\x33.holdtrue.registry.v1.RecordsQuarantined.CodesEntry\x1a,\n\nCodesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01:\x1d\x8a\xe8\x18\x19\n\x0b\x64\x61tasets.v1\x12\ndataset_id*d\n\x0cRecordFormat\x12\x1d\n\x19RECORD_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13RECORD_FORMAT_ARROW\x10\x01\x12\x1c\n\x18RECORD_FORMAT_JSON_LINES\x10\x02*\xae\x01\n\x14\x44\x61tasetVersionStatus\x12&\n\"DATASET_VERSION_STATUS_UNSPECIFIED\x10\x00\x12$\n DATASET_VERSION_STATUS_PUBLISHED\x10\x01\x12\"\n\x1e\x44\x41TASET_VERSION_STATUS_SUSPECT\x10\x02\x12$\n DATASET_VERSION_STATUS_RETRACTED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDSOFFERED']._serialized_options = b'\212\350\030\025\n\007data.v1\022\ndataset_id'
   _globals['_DATASETVERSIONPUBLISHED']._loaded_options = None
   _globals['_DATASETVERSIONPUBLISHED']._serialized_options = b'\212\350\030\031\n\013datasets.v1\022\ndataset_id'
+  _globals['_DATASETVERSIONSUSPECTED']._loaded_options = None
+  _globals['_DATASETVERSIONSUSPECTED']._serialized_options = b'\212\350\030\031\n\013datasets.v1\022\ndataset_id'
+  _globals['_DATASETVERSIONCLEARED']._loaded_options = None
+  _globals['_DATASETVERSIONCLEARED']._serialized_options = b'\212\350\030\031\n\013datasets.v1\022\ndataset_id'
   _globals['_DATASETVERSIONRETRACTED']._loaded_options = None
   _globals['_DATASETVERSIONRETRACTED']._serialized_options = b'\212\350\030\031\n\013datasets.v1\022\ndataset_id'
   _globals['_SUBJECTERASED']._loaded_options = None
@@ -45,26 +49,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDSQUARANTINED_CODESENTRY']._serialized_options = b'8\001'
   _globals['_RECORDSQUARANTINED']._loaded_options = None
   _globals['_RECORDSQUARANTINED']._serialized_options = b'\212\350\030\031\n\013datasets.v1\022\ndataset_id'
-  _globals['_RECORDFORMAT']._serialized_start=1820
-  _globals['_RECORDFORMAT']._serialized_end=1920
-  _globals['_DATASETVERSIONSTATUS']._serialized_start=1923
-  _globals['_DATASETVERSIONSTATUS']._serialized_end=2097
+  _globals['_RECORDFORMAT']._serialized_start=2281
+  _globals['_RECORDFORMAT']._serialized_end=2381
+  _globals['_DATASETVERSIONSTATUS']._serialized_start=2384
+  _globals['_DATASETVERSIONSTATUS']._serialized_end=2558
   _globals['_DATASETSCHEMA']._serialized_start=160
   _globals['_DATASETSCHEMA']._serialized_end=270
   _globals['_RECORDSOFFERED']._serialized_start=273
   _globals['_RECORDSOFFERED']._serialized_end=518
   _globals['_COMMITRANGE']._serialized_start=520
   _globals['_COMMITRANGE']._serialized_end=562
-  _globals['_DATASETVERSIONPUBLISHED']._serialized_start=565
-  _globals['_DATASETVERSIONPUBLISHED']._serialized_end=1068
-  _globals['_DATASETVERSIONRETRACTED']._serialized_start=1071
-  _globals['_DATASETVERSIONRETRACTED']._serialized_end=1265
-  _globals['_ERASEDVERSION']._serialized_start=1267
-  _globals['_ERASEDVERSION']._serialized_end=1329
-  _globals['_SUBJECTERASED']._serialized_start=1332
-  _globals['_SUBJECTERASED']._serialized_end=1598
-  _globals['_RECORDSQUARANTINED']._serialized_start=1601
-  _globals['_RECORDSQUARANTINED']._serialized_end=1818
-  _globals['_RECORDSQUARANTINED_CODESENTRY']._serialized_start=1743
-  _globals['_RECORDSQUARANTINED_CODESENTRY']._serialized_end=1787
+  _globals['_BROKENEXPECTATION']._serialized_start=564
+  _globals['_BROKENEXPECTATION']._serialized_end=659
+  _globals['_DATASETVERSIONPUBLISHED']._serialized_start=662
+  _globals['_DATASETVERSIONPUBLISHED']._serialized_end=1239
+  _globals['_DATASETVERSIONSUSPECTED']._serialized_start=1242
+  _globals['_DATASETVERSIONSUSPECTED']._serialized_end=1406
+  _globals['_DATASETVERSIONCLEARED']._serialized_start=1408
+  _globals['_DATASETVERSIONCLEARED']._serialized_end=1529
+  _globals['_DATASETVERSIONRETRACTED']._serialized_start=1532
+  _globals['_DATASETVERSIONRETRACTED']._serialized_end=1726
+  _globals['_ERASEDVERSION']._serialized_start=1728
+  _globals['_ERASEDVERSION']._serialized_end=1790
+  _globals['_SUBJECTERASED']._serialized_start=1793
+  _globals['_SUBJECTERASED']._serialized_end=2059
+  _globals['_RECORDSQUARANTINED']._serialized_start=2062
+  _globals['_RECORDSQUARANTINED']._serialized_end=2279
+  _globals['_RECORDSQUARANTINED_CODESENTRY']._serialized_start=2204
+  _globals['_RECORDSQUARANTINED_CODESENTRY']._serialized_end=2248
 # @@protoc_insertion_point(module_scope)

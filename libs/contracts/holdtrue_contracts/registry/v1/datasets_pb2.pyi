@@ -189,6 +189,44 @@ class CommitRange(_message.Message):
 Global___CommitRange: _TypeAlias = CommitRange  # noqa: Y015
 
 @_typing.final
+class BrokenExpectation(_message.Message):
+    """An expectation that rows do not meet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    GOT_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    """Id of the rule; "readable" where the rows could not be read or judged."""
+    column: _builtins.str
+    """Column; empty if it concerns several or none."""
+    expected: _builtins.str
+    """What was expected."""
+    got: _builtins.str
+    """What came."""
+    count: _builtins.int
+    """Number of rows that are to blame, where single ones are."""
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+        column: _builtins.str = ...,
+        expected: _builtins.str = ...,
+        got: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "count", b"count", "expected", b"expected", "got", b"got", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BrokenExpectation: _TypeAlias = BrokenExpectation  # noqa: Y015
+
+@_typing.final
 class DatasetVersionPublished(_message.Message):
     """A version of a dataset exists; it never changes."""
 
@@ -211,6 +249,8 @@ class DatasetVersionPublished(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     RESTORES_FIELD_NUMBER: _builtins.int
     ERASURE_EPOCH_FIELD_NUMBER: _builtins.int
+    BROKEN_FIELD_NUMBER: _builtins.int
+    CLEARED_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """Id of the dataset."""
     name: _builtins.str
@@ -239,6 +279,8 @@ class DatasetVersionPublished(_message.Message):
     """Number of the older version whose commits it has again; 0: none."""
     erasure_epoch: _builtins.int
     """Number of the dataset's last erasure that took rows out of it, which changed its digest; 0: none did."""
+    cleared: _builtins.str
+    """Why a person has cleared it nevertheless; empty: nobody has, or there was nothing to clear."""
     @_builtins.property
     def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommitRange]:
         """Commits of the dataset's table that make the version."""
@@ -250,6 +292,10 @@ class DatasetVersionPublished(_message.Message):
     @_builtins.property
     def retracted(self) -> _containers.RepeatedCompositeFieldContainer[Global___CommitRange]:
         """Commits that it leaves out because a person has retracted them."""
+
+    @_builtins.property
+    def broken(self) -> _containers.RepeatedCompositeFieldContainer[Global___BrokenExpectation]:
+        """What its rows do not meet of what was expected when they came; then it is suspect until a person has cleared it."""
 
     def __init__(
         self,
@@ -271,14 +317,86 @@ class DatasetVersionPublished(_message.Message):
         reason: _builtins.str = ...,
         restores: _builtins.int = ...,
         erasure_epoch: _builtins.int = ...,
+        broken: _abc.Iterable[Global___BrokenExpectation] | None = ...,
+        cleared: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "digest", b"digest", "erasure_epoch", b"erasure_epoch", "from_ns", b"from_ns", "name", b"name", "parent", b"parent", "profile_digest", b"profile_digest", "ranges", b"ranges", "reason", b"reason", "restores", b"restores", "retracted", b"retracted", "rows", b"rows", "schema", b"schema", "schema_id", b"schema_id", "status", b"status", "to_ns", b"to_ns", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken", b"broken", "cleared", b"cleared", "dataset_id", b"dataset_id", "digest", b"digest", "erasure_epoch", b"erasure_epoch", "from_ns", b"from_ns", "name", b"name", "parent", b"parent", "profile_digest", b"profile_digest", "ranges", b"ranges", "reason", b"reason", "restores", b"restores", "retracted", b"retracted", "rows", b"rows", "schema", b"schema", "schema_id", b"schema_id", "status", b"status", "to_ns", b"to_ns", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DatasetVersionPublished: _TypeAlias = DatasetVersionPublished  # noqa: Y015
+
+@_typing.final
+class DatasetVersionSuspected(_message.Message):
+    """A version has rows that are not as expected: nothing is trained on it until a person has cleared it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    BROKEN_FIELD_NUMBER: _builtins.int
+    dataset_id: _builtins.str
+    """Id of the dataset."""
+    name: _builtins.str
+    """Name of the dataset at that time."""
+    version: _builtins.int
+    """Number of the version."""
+    @_builtins.property
+    def broken(self) -> _containers.RepeatedCompositeFieldContainer[Global___BrokenExpectation]:
+        """What its rows do not meet."""
+
+    def __init__(
+        self,
+        *,
+        dataset_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        version: _builtins.int = ...,
+        broken: _abc.Iterable[Global___BrokenExpectation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broken", b"broken", "dataset_id", b"dataset_id", "name", b"name", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatasetVersionSuspected: _TypeAlias = DatasetVersionSuspected  # noqa: Y015
+
+@_typing.final
+class DatasetVersionCleared(_message.Message):
+    """A person has looked at a suspect version, and it may be used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    dataset_id: _builtins.str
+    """Id of the dataset."""
+    name: _builtins.str
+    """Name of the dataset at that time."""
+    version: _builtins.int
+    """Number of the version."""
+    reason: _builtins.str
+    """Why."""
+    def __init__(
+        self,
+        *,
+        dataset_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        version: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "name", b"name", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatasetVersionCleared: _TypeAlias = DatasetVersionCleared  # noqa: Y015
 
 @_typing.final
 class DatasetVersionRetracted(_message.Message):
