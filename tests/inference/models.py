@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xgboost
 from holdtrue_contracts.deployer.v1.deployments_pb2 import LogMode, Revision, Role
 from holdtrue_models import Column, Manifest, Signature
 from holdtrue_models.package import export
@@ -40,6 +41,17 @@ def histograms() -> tuple[Manifest, bytes]:
     package = export(model, Signature.binary(tuple(Column(name=f"c{i}") for i in range(WIDTH)), (0, 1), 0.5), x[:64], 0)
     manifest = package.manifest(score_map="identity", importances={}, pins={}, reference_profile="0" * 64)
     return manifest, package.files["skops"]
+
+
+@cache
+def trees() -> tuple[Manifest, bytes]:
+    """Trees of XGBoost as it saves them: their manifest and their file."""
+    x = np.random.default_rng(0).normal(size=(200, WIDTH)).astype(np.float32)
+    model = xgboost.XGBClassifier(n_estimators=2, max_depth=2, n_jobs=1).fit(x, x[:, 0] > 0)
+    signature = Signature.binary(tuple(Column(name=f"c{i}") for i in range(WIDTH)), (0, 1), 0.5)
+    package = export(model, signature, x[:64], 0, serve="ubj")
+    manifest = package.manifest(score_map="identity", pins={}, reference_profile="0" * 64)
+    return manifest, package.files["ubj"]
 
 
 def store(blobs: Blobs, seed: int = 0) -> Revision:

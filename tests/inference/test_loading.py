@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,12 +21,9 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from tests.inference.lanes import Desk, scores
-from tests.inference.models import WIDTH, histograms, made, store
+from tests.inference.models import WIDTH, histograms, made, store, trees
 from tests.inference.replicas import World
 from tests.inference.states import revision, state
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ROWS = np.zeros((3, WIDTH), np.float32)
 
@@ -101,6 +99,21 @@ def test_skops_answers_from_its_own_process(blobs: DirectoryBlobs, artifacts: Ar
     with pytest.raises(WorkerAway):
         warm.model.run(ROWS)
     assert warm.failed() == ""
+    warm.model.close()
+
+
+def test_trees_of_xgboost_answer_from_a_process_that_has_no_xgboost(
+    blobs: DirectoryBlobs, artifacts: Artifacts
+) -> None:
+    manifest, data = trees()
+    warm = load(named(blobs, manifest, data), artifacts)
+    assert not warm.inline
+    assert isinstance(warm.model, WorkerModel)
+    worker = warm.model._worker
+    assert worker is not None
+    assert "xgboost" not in Path(f"/proc/{worker.pid}/maps").read_text()
+    expected = manifest.check_rows.expected.array()
+    np.testing.assert_allclose(warm.model.run(manifest.check_rows.inputs.array()), expected, atol=1e-6)
     warm.model.close()
 
 

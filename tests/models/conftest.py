@@ -15,10 +15,10 @@ from sklearn.pipeline import make_pipeline
 
 if TYPE_CHECKING:
     from holdtrue_models.package import Package
-    from holdtrue_stats.arrays import Bools, Float32s
+    from holdtrue_stats.arrays import Bools, Float32s, Floats
 
 
-Fitted = Any  # scikit-learn carries no types
+Fitted = Any  # none of the libraries carries types that hold
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,51 @@ def package(cancer: Cancer, boosted: Fitted) -> Package:
     from holdtrue_models.package import export
 
     return export(boosted, cancer.signature, cancer.x_later, seed=1)
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A model that divides a column by sets of its categories, rows (some missing, some unknown) and answers."""
+
+    package: Package
+    x: Float32s
+    expected: Floats
+
+
+def _rows() -> tuple[Signature, Float32s, Bools]:
+    dice = np.random.default_rng(1)
+    x = dice.normal(size=(600, 5)).astype(np.float32)
+    x[:, 0] = dice.integers(-1, 10, 600)
+    x[::9, 0] = np.nan
+    text = Column(name="k", dtype="string", categories=tuple("abcdefghij"))
+    signature = Signature.binary((text, *(Column(name=f"c{i}") for i in range(4))), (0, 1), 0.5)
+    return signature, x, np.isin(x[:, 0], [1, 4, 8]) ^ (x[:, 1] > 0)
+
+
+def _divided(fitted: Fitted, signature: Signature, x: Float32s) -> Divided:
+    from holdtrue_models.package import export
+
+    return Divided(export(fitted, signature, x, seed=1), x, fitted.predict_proba(x))
+
+
+@pytest.fixture(scope="session")
+def xgboost_sets() -> Divided:
+    import xgboost
+
+    signature, x, y = _rows()
+    known = x.copy()
+    known[known[:, 0] < 0, 0] = np.nan  # XGBoost learns from no negative category
+    settings: Fitted = {"enable_categorical": True, "feature_types": ["c", "q", "q", "q", "q"]}
+    fitted = xgboost.XGBClassifier(n_estimators=6, max_depth=3, n_jobs=1, **settings).fit(known, y)
+    return _divided(fitted, signature, x)
+
+
+@pytest.fixture(scope="session")
+def lightgbm_sets() -> Divided:
+    import lightgbm
+
+    signature, x, y = _rows()
+    settings: Fitted = {"min_data_per_group": 1, "cat_smooth": 0, "cat_l2": 0, "max_cat_to_onehot": 1, "verbose": -1}
+    untyped: Fitted = lightgbm
+    fitted = untyped.LGBMClassifier(n_estimators=6, num_leaves=6, n_jobs=1, **settings)
+    return _divided(fitted.fit(x, y, categorical_feature=[0]), signature, x)

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from sklearn.datasets import load_diabetes, load_wine
 
 from .test_kinds import complete
-from .test_xgboost import WITH_TEXT, numbered, served_again
+from .test_xgboost import numbered, served_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from holdtrue_models.manifest import Kind
     from holdtrue_models.package import Package
 
-    from .conftest import Cancer
+    from .conftest import Cancer, Divided
 
 Untyped = Any  # what LightGBM says about its types is not what it takes
 
@@ -116,21 +116,8 @@ def test_regressions(settings: dict[str, Untyped], kind: Kind) -> None:
     np.testing.assert_allclose(served_again(package, kind, x)[:, 0], fitted.predict(x), atol=1e-5 * y.std())
 
 
-@pytest.fixture(scope="module")
-def categorical() -> tuple[Package, Untyped, Untyped]:
-    """Trees that divide by sets of categories; some are missing, some unknown."""
-    dice = np.random.default_rng(1)
-    x = dice.normal(size=(600, 5)).astype(np.float32)
-    x[:, 0] = dice.integers(-1, 10, 600)
-    x[::9, 0] = np.nan
-    y = np.isin(x[:, 0], [1, 4, 8]) ^ (x[:, 1] > 0)
-    settings = {"min_data_per_group": 1, "cat_smooth": 0, "cat_l2": 0, "max_cat_to_onehot": 1}
-    fitted = lgbm.LGBMClassifier(**SMALL, **settings).fit(x, y, categorical_feature=[0])
-    return export(fitted, Signature.binary(WITH_TEXT, (0, 1), 0.5), x, 1), x, fitted.predict_proba(x)
-
-
-def test_sets_of_categories_are_served_by_the_source(categorical: tuple[Package, Untyped, Untyped]) -> None:
-    package, x, expected = categorical
+def test_sets_of_categories_are_served_by_the_source(lightgbm_sets: Divided) -> None:
+    package, x, expected = lightgbm_sets.package, lightgbm_sets.x, lightgbm_sets.expected
     assert "sets of categories" in package.reason
     assert (read_lightgbm(package.files["lightgbm"]).subset >= 0).sum() > 3
     np.testing.assert_allclose(served_again(package, "lightgbm", x), expected, atol=1e-5)
@@ -276,10 +263,8 @@ def test_hostile_trees_are_refused(source: bytes, name: str) -> None:
         line("num_cat", "0"),
     ],
 )
-def test_hostile_sets_of_categories_are_refused(
-    categorical: tuple[Package, Untyped, Untyped], edit: Callable[[str], str]
-) -> None:
-    text = categorical[0].files["lightgbm"].decode()
+def test_hostile_sets_of_categories_are_refused(lightgbm_sets: Divided, edit: Callable[[str], str]) -> None:
+    text = lightgbm_sets.package.files["lightgbm"].decode()
     begin = text.rindex("Tree=", 0, text.index("cat_boundaries"))
     with pytest.raises(ModelError, match=r"categories|cat_boundaries"):
         read_lightgbm((text[:begin] + edit(text[begin:])).encode())

@@ -85,25 +85,29 @@ def test_exit_codes_and_words() -> None:
 
 PROGRAM = """
 import warnings
+import lightgbm
 import numpy as np
+import xgboost
+from holdtrue_models import Column, Signature
+from holdtrue_models.sources import source_of
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
-from holdtrue_models.canonical import canonical_digest
-from holdtrue_models.skops_runtime import dump_skops
-
 warnings.simplefilter("ignore")
 x, y = load_breast_cancer(return_X_y=True)
 x = x.astype(np.float32)
+signature = Signature.binary(tuple(Column(name=f"c{i}") for i in range(30)), (0, 1), 0.5)
 for estimator in (
     RandomForestClassifier(5, random_state=0),
     LogisticRegression(max_iter=50),
     HistGradientBoostingClassifier(max_iter=5, random_state=0),
     GradientBoostingClassifier(n_estimators=5, random_state=0),
     MLPClassifier((4,), max_iter=10, random_state=0),
+    xgboost.XGBClassifier(n_estimators=5, subsample=0.5, random_state=0),
+    lightgbm.LGBMClassifier(n_estimators=5, subsample=0.5, subsample_freq=1, random_state=0, verbose=-1),
 ):
-    print(type(estimator).__name__, canonical_digest(dump_skops(estimator.fit(x, y))))
+    print(type(estimator).__name__, source_of(estimator.fit(x, y), signature).digest)
 """
 
 
@@ -117,4 +121,4 @@ def test_digests_are_equal_after_a_refit_in_a_fresh_process(tmp_path: Path) -> N
         for _ in range(2)
     )
     assert first == second
-    assert len(set(first.split())) == 10
+    assert len(set(first.split())) == 14

@@ -266,8 +266,8 @@ def with_other_header(data: bytes) -> bytes:
     return data[:30] + b"#" + data[31:]
 
 
-def flagged(data: bytes) -> bytes:
-    return data[:6] + b"\x01" + data[7:]
+def flagged(flag: int) -> Callable[[bytes], bytes]:
+    return lambda data: data[:6] + bytes([flag]) + data[7:]
 
 
 BAD_ARCHIVES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
@@ -278,7 +278,8 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "parent": (lambda data: hostile.raw_archive(data, hostile.named("a/../../b")), "plain relative"),
     "backslash": (lambda data: hostile.raw_archive(data, hostile.named("a\\b")), "plain relative"),
     "other local header": (with_other_header, "differ"),
-    "encrypted": (flagged, "encrypted"),
+    "encrypted": (flagged(1), "encrypted"),
+    "patched": (flagged(32), "encrypted"),
     "before": (lambda data: b"PK\x03\x04" + data, "belong to no member"),
     "behind": (lambda data: data + b"x", "cut off"),
     "truncated": (lambda data: data[:-30], "cut off"),

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from holdtrue_models.manifest import Kind
     from holdtrue_models.package import Package
 
-    from .conftest import Cancer
+    from .conftest import Cancer, Divided
 
 Untyped = Any  # XGBoost and scikit-learn carry no types, and hostile things have none
 
@@ -98,25 +98,8 @@ def test_regressions(objective: str, kind: Kind) -> None:
     np.testing.assert_allclose(served_again(package, kind, x)[:, 0], fitted.predict(x), atol=1e-5 * y.std())
 
 
-WITH_TEXT = (Column(name="k", dtype="string", categories=tuple("abcdefghij")), *numbered(4))
-
-
-@pytest.fixture(scope="module")
-def categorical() -> tuple[Package, Untyped, Untyped]:
-    """Trees that divide by sets of categories; some are missing, some unknown."""
-    dice = np.random.default_rng(1)
-    x = dice.normal(size=(300, 5)).astype(np.float32)
-    x[:, 0] = dice.integers(-1, 10, 300)
-    x[::9, 0] = np.nan
-    y = np.isin(x[:, 0], [1, 4, 8]) ^ (x[:, 1] > 0)
-    known = np.where(x[:, :1] < 0, np.nan, x[:, :1])  # XGBoost learns from no negative category
-    kinds = {"enable_categorical": True, "feature_types": ["c", "q", "q", "q", "q"]}
-    fitted = xgboost.XGBClassifier(**SMALL, **kinds).fit(np.hstack([known, x[:, 1:]]), y)
-    return export(fitted, Signature.binary(WITH_TEXT, (0, 1), 0.5), x, 1), x, fitted.predict_proba(x)
-
-
-def test_sets_of_categories_are_served_by_the_source(categorical: tuple[Package, Untyped, Untyped]) -> None:
-    package, x, expected = categorical
+def test_sets_of_categories_are_served_by_the_source(xgboost_sets: Divided) -> None:
+    package, x, expected = xgboost_sets.package, xgboost_sets.x, xgboost_sets.expected
     assert "sets of categories" in package.reason
     assert (read_xgboost(package.files["ubj"]).subset >= 0).sum() > 3
     np.testing.assert_allclose(served_again(package, "ubj", x), expected, atol=1e-5)
@@ -265,10 +248,8 @@ def test_hostile_trees_are_refused(source: bytes, name: str) -> None:
     ("name", "value"),
     [("categories_segments", 10**9), ("categories_segments", -1), ("categories_sizes", 10**9), ("categories", -1)],
 )
-def test_hostile_sets_of_categories_are_refused(
-    categorical: tuple[Package, Untyped, Untyped], name: str, value: int
-) -> None:
-    data = categorical[0].files["ubj"]
+def test_hostile_sets_of_categories_are_refused(xgboost_sets: Divided, name: str, value: int) -> None:
+    data = xgboost_sets.package.files["ubj"]
     with pytest.raises(UnsafeModel, match="categories"):
         read_xgboost(edited(data, number(name, 0, value)))
     with pytest.raises(UnsafeModel, match="sets of categories"):

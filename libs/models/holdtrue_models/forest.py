@@ -90,7 +90,7 @@ class Forest:
     def gains(self) -> Floats:
         """The gain [width] of all divisions by each column together."""
         branch = self.branch
-        return np.bincount(self.feature[branch], np.maximum(self.gain[branch], 0), self.width)
+        return np.bincount(self.feature[branch], np.maximum(self.gain[branch], 0), self.width).astype(np.float64)
 
 
 def check_forest(forest: Forest) -> int:

@@ -16,7 +16,7 @@ from holdtrue_models.errors import MalformedModel, UnsafeModel
 _END = struct.Struct("<4s4H2LH")  # end of central directory
 _LOCAL = struct.Struct("<4s5H3L2H")  # header before each member
 _ENTRY_BYTES = 46
-_ENCRYPTED_OR_STREAMED = 0x0009
+_HARMLESS = 0x0806  # names are UTF-8, how hard was packed; others: encrypted, streamed, patched
 _NAME_BYTES = 255
 
 
@@ -92,7 +92,7 @@ def _check_local(member: zipfile.ZipInfo, data: bytes) -> None:
     name = data[begin : begin + name_bytes].decode("utf-8", "replace")
     said = (name, method, crc, packed, size)
     listed = (member.orig_filename, member.compress_type, member.CRC, member.compress_size, member.file_size)
-    if magic != b"PK\x03\x04" or (flags | member.flag_bits) & _ENCRYPTED_OR_STREAMED or said != listed:
+    if magic != b"PK\x03\x04" or (flags | member.flag_bits) & ~_HARMLESS or said != listed:
         raise UnsafeModel(f"the archive's directory and the header of {member.filename!r} differ, or it is encrypted")
 
 
