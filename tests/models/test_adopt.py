@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any, cast
 
+import lightgbm
 import numpy as np
 import onnx
 import pytest
 import skl2onnx
+import xgboost
 from holdtrue_models import MalformedModel, ModelError, UnsafeModel, UnsupportedModel
 from holdtrue_models.adopt import adopt
 from holdtrue_models.manifest import Manifest
@@ -94,7 +96,7 @@ NETWORKS: dict[str, tuple[bytes, Signature, Callable[[Float32s], Floats]]] = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_answers_as_its_weights_say(name: str) -> None:
     data, signature, expected = NETWORKS[name]
-    package = adopt(data, signature, X)
+    package = adopt(data, signature, X, 0)
     answers = expected(X)
     if signature is BINARY and answers.shape[1] == 1:
         answers = np.hstack([1 - answers, answers])
@@ -105,11 +107,11 @@ def test_a_network_answers_as_its_weights_say(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_is_adopted_is_served_by_its_manifest(name: str) -> None:
     data, signature, _ = NETWORKS[name]
-    package = adopt(data, signature, X)
+    package = adopt(data, signature, X, 0)
     manifest = package.manifest(score_map="identity", importances={}, pins={}, reference_profile="")
     again = load_onnx(package.files["onnx"], Manifest.from_bytes(manifest.to_bytes()))
     np.testing.assert_array_equal(again.run(X), package.model.run(X))
-    assert adopt(data, signature, X).files == package.files
+    assert adopt(data, signature, X, 0).files == package.files
 
 
 def test_the_positive_class_may_come_first() -> None:
@@ -117,7 +119,7 @@ def test_the_positive_class_may_come_first() -> None:
         columns=COLUMNS, task="binary", classes=(1, 0), positive_class=1, threshold=0.5, outputs=BINARY.outputs
     )
     data, _, expected = NETWORKS["one probability"]
-    np.testing.assert_allclose(adopt(data, first, X).model.run(X)[:, :1], expected(X), atol=1e-5)
+    np.testing.assert_allclose(adopt(data, first, X, 0).model.run(X)[:, :1], expected(X), atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +135,11 @@ def converted(forest: RandomForestClassifier, name: str, kind: Untyped, *, zipma
 
 def test_a_forest_by_our_names_is_served_as_it_came(forest: RandomForestClassifier) -> None:
     data = converted(forest, "X", FloatTensorType([None, 3]))
-    assert adopt(data, BINARY, X).files == {"onnx": data}
+    assert adopt(data, BINARY, X, 0).files == {"onnx": data}
 
 
 def test_a_forest_by_other_names_answers_alike(forest: RandomForestClassifier) -> None:
-    package = adopt(converted(forest, "input", FloatTensorType([None, 3])), BINARY, X)
+    package = adopt(converted(forest, "input", FloatTensorType([None, 3])), BINARY, X, 0)
     np.testing.assert_allclose(package.model.run(X), forest.predict_proba(X), atol=1e-5)
 
 
@@ -145,7 +147,7 @@ def test_doubles_called_as_ours_are_cast() -> None:
     data, signature, expected = NETWORKS["doubles"]
     model: Untyped = onnx.load_from_string(data)
     model.graph.node[0].input[0] = model.graph.input[0].name = "X"
-    np.testing.assert_allclose(adopt(model.SerializeToString(), signature, X).model.run(X), expected(X), atol=1e-5)
+    np.testing.assert_allclose(adopt(model.SerializeToString(), signature, X, 0).model.run(X), expected(X), atol=1e-5)
 
 
 REFUSED: dict[str, tuple[Callable[[RandomForestClassifier], bytes], Signature, type[ModelError], str]] = {
@@ -176,8 +178,21 @@ REFUSED: dict[str, tuple[Callable[[RandomForestClassifier], bytes], Signature, t
     ),
     "a pickle": (pickle.dumps, BINARY, MalformedModel, "a pickle"),
     "a loop": (lambda _: network([node("Loop", "logits")], 1), BINARY, UnsafeModel, "'Loop'"),
-    "LightGBM": (lambda _: b"tree\nversion=v4\n", BINARY, UnsupportedModel, "convert it first"),
+    "skops": (lambda _: b"PK\x03\x04", BINARY, UnsupportedModel, "one of onnx, ubj, lightgbm"),
+    "half of LightGBM": (lambda _: b"tree\nversion=v4\n", BINARY, ModelError, "LightGBM"),
 }  # fmt: skip
+
+
+def xgboost_file() -> tuple[bytes, Any]:
+    model: Untyped = xgboost.XGBClassifier(n_estimators=20, max_depth=3, n_jobs=1)
+    model.fit(X, X[:, 0] > 0)
+    return bytes(model.get_booster().save_raw("ubj")), model
+
+
+def lightgbm_file() -> tuple[bytes, Any]:
+    model: Untyped = lightgbm.LGBMClassifier(n_estimators=20, max_depth=3, n_jobs=1, verbose=-1)
+    model.fit(X, X[:, 0] > 0)
+    return model.booster_.model_to_string().encode(), model
 
 
 def two_inputs(data: bytes) -> bytes:
@@ -190,5 +205,20 @@ def two_inputs(data: bytes) -> bytes:
 def test_what_cannot_be_served_says_what_to_change(forest: RandomForestClassifier, name: str) -> None:
     data, signature, error, text = REFUSED[name]
     with pytest.raises(error) as caught:
-        adopt(data(forest), signature, X)
+        adopt(data(forest), signature, X, 0)
     assert text in str(caught.value)
+
+
+BOOSTED: dict[str, Callable[[], tuple[bytes, Any]]] = {"ubj": xgboost_file, "lightgbm": lightgbm_file}
+
+
+@pytest.mark.parametrize("kind", BOOSTED)
+def test_boosted_trees_of_others_are_read_converted_and_answer_alike(kind: str) -> None:
+    data, fitted = BOOSTED[kind]()
+    package = adopt(data, BINARY, X, 0)
+    assert sorted(package.files) == sorted([kind, "onnx"])
+    assert package.files[cast("Any", kind)] == data
+    np.testing.assert_allclose(package.model.run(X), fitted.predict_proba(X), atol=1e-5)
+    assert package.model.explain()["a"] > 0.9
+    with pytest.raises(MalformedModel, match="the signature is multiclass"):
+        adopt(data, THREE, X, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from holdtrue_trainer.child import exchange
 from holdtrue_trainer.child.__main__ import attempt, main
 from holdtrue_trainer.child.exchange import ColumnNote, Refusal, Success
 from holdtrue_trainer.child.train import train
+from holdtrue_trainer.domain.recipe import resolve
 from holdtrue_trainer.domain.run import Failure
 from sklearn.metrics import precision_score
 
@@ -24,6 +26,8 @@ from .conftest import SECOND, Rows, brought, job
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from holdtrue_models.manifest import Role
 
 
 def run(folder: Path) -> Success:
@@ -247,6 +251,27 @@ def test_crowded_scores_get_the_logit_map(lay_out: Callable[..., Path]) -> None:
     usual = lay_out(Rows(), job(recipe="estimator: LogisticRegression\nparameters: {C: 0.01}"))
     run(usual)
     assert manifest_of(usual).score_map == "identity"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("xgboost", "ubj"), ("lightgbm", "lightgbm")])
+def test_boosted_trees_of_others_are_kept_as_theirs_served_as_onnx_and_repeat(
+    lay_out: Callable[..., Path], name: str, kind: Role
+) -> None:
+    folders = [lay_out(Rows(), job(recipe=resolve(name))) for _ in range(2)]
+    first, second = map(run, folders)
+    assert first.canonical_digest == second.canonical_digest
+    manifest = manifest_of(folders[0])
+    assert (manifest.kind, sorted(manifest.files)) == ("onnx", sorted([kind, "onnx"]))
+    assert (folders[0] / exchange.MODELS[kind]).read_bytes() == (folders[1] / exchange.MODELS[kind]).read_bytes()
+    assert first.candidate.metrics["auc"] > 0.9
+
+
+def test_an_estimator_whose_package_is_missing_names_it(
+    lay_out: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    refusal = refused(lay_out(Rows(), job(recipe=resolve("xgboost"))))
+    assert "XGBClassifier needs the package xgboost, which this trainer lacks" in refusal.message
 
 
 BROUGHT = f"artifact: {'a' * 64}\n"

@@ -1,12 +1,13 @@
-"""Take over an ONNX model that was made elsewhere, for example by torch. Needs the extra `train`.
+"""Take over a model that was made elsewhere: ONNX, XGBoost's UBJSON or LightGBM's text. Needs the extra `train`.
 
 A graph whose input and answer have our names and types is served as it came; others get a few nodes around them that
-give them those, and are compared with what came.
+give them those, and are compared with what came. Trees are read and converted by ourselves.
 """
 
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,18 +16,26 @@ from onnx import TensorProto, compose, helper, numpy_helper
 
 from holdtrue_models.content import recognise
 from holdtrue_models.errors import MalformedModel, UnsupportedModel
+from holdtrue_models.explain import shares
+from holdtrue_models.forest_model import READERS, forest_answer, load_forest
+from holdtrue_models.forest_onnx import forest_to_onnx
 from holdtrue_models.manifest import CheckRows, File, Manifest, Matrix
 from holdtrue_models.onnx_limits import check_onnx
 from holdtrue_models.onnx_runtime import INPUT, open_onnx, open_session, output_name
-from holdtrue_models.package import CHECK_ROWS, Package, check_parity
+from holdtrue_models.package import CHECK_ROWS, Package, check_parity, from_source
+from holdtrue_models.sources import Source
 
 if TYPE_CHECKING:
     from holdtrue_stats.arrays import Float32s, Floats
 
+    from holdtrue_models.content import Format
+    from holdtrue_models.manifest import Role
     from holdtrue_models.signature import Signature
 
 Untyped = Any  # messages and helpers of onnx
 
+BROUGHT: tuple[Format, ...] = ("onnx", *READERS)
+"""What can be taken over."""
 SUM_TOLERANCE = 1e-3
 """How far the probabilities of a row may be from a sum of 1."""
 _PREFIX = "given_"
@@ -35,18 +44,21 @@ _MATRIX = 2
 _make: Untyped = helper
 
 
-def adopt(data: bytes, signature: Signature, x: Float32s, *, scale: float = 1.0) -> Package:
-    """Return the model of an ONNX file; the first rows of x float32 [n, d] become its check rows.
+def adopt(data: bytes, signature: Signature, x: Float32s, seed: int, *, scale: float = 1.0) -> Package:
+    """Return the model of a file; the first rows of x float32 [n, d] become its check rows.
 
-    It takes one matrix of the signature's columns in their order, with any number of rows, and answers with
+    An ONNX graph takes one matrix of the signature's columns in their order, with any number of rows, and answers with
     probabilities: [n, K] in the order of the signature's classes, or of the positive class alone, [n] or [n, 1]; a
     regression with values, [n] or [n, 1]. `scale`: of a regression, the standard deviation of the truth.
 
     The model runs here: call it in a limited process. Raises UnsafeModel, MalformedModel or UnsupportedModel, which say
     what to change in the export; ParityError if it answers differently once it is served.
     """
-    if (kind := recognise(data)) != "onnx":
-        raise UnsupportedModel(f"the file is {kind}; a model that is brought along must be ONNX, so convert it first")
+    kind = recognise(data)
+    if kind in READERS:
+        return from_source(_forest(kind, data, signature), signature, x, seed, f"the {kind} file", scale=scale)
+    if kind not in BROUGHT:
+        raise UnsupportedModel(f"the file is {kind}; bring the model along as one of {', '.join(BROUGHT)}")
     check_onnx(data)
     given = _Given(data, signature)
     answers = given(x)
@@ -66,6 +78,18 @@ def adopt(data: bytes, signature: Signature, x: Float32s, *, scale: float = 1.0)
     )
     model = open_onnx(served, draft)
     return Package({"onnx": served}, model, file.digest, check_parity(given, model, x))
+
+
+def _forest(role: Role, data: bytes, signature: Signature) -> Source:
+    forest = READERS[role](data)
+    return Source(
+        role,
+        data,
+        forest_answer(forest, signature),
+        partial(shares, weights=forest.gains),
+        lambda given: forest_to_onnx(forest, given),
+        load_forest,
+    )
 
 
 class _Given:

@@ -18,7 +18,7 @@ from holdtrue_models.xgboost_file import read_xgboost
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from holdtrue_stats.arrays import Float32s
+    from holdtrue_stats.arrays import Float32s, Floats
 
     from holdtrue_models.content import Format
     from holdtrue_models.forest import Forest
@@ -32,11 +32,10 @@ class ForestModel:
     """Trees on one thread. Safe to share between threads."""
 
     def __init__(self, forest: Forest, manifest: Manifest) -> None:
-        """Wrap checked trees. Raises MalformedModel unless they give what the signature says."""
-        check_answer(forest, manifest.signature)
+        """Wrap trees. Raises UnsafeModel, or MalformedModel unless they give what the signature says."""
         self.manifest = manifest
-        self._forest = forest
-        self._runner = Runner(forest, check_forest(forest))
+        self._gains = forest.gains
+        self._answer = forest_answer(forest, manifest.signature)
 
     @property
     def signature(self) -> Signature:
@@ -48,15 +47,11 @@ class ForestModel:
 
         Raises WrongInput if x is not such a matrix.
         """
-        check_rows(x, self._forest.width)
-        given = answers(self._runner.sums(x), self._forest.link, self._forest.slope)
-        if self.signature.task == "binary" and self._forest.outputs == 1:
-            given = np.hstack([1 - given, given])
-        return given.astype(np.float32)
+        return self._answer(x).astype(np.float32)
 
     def explain(self) -> dict[str, float]:
         """Return the share of each column in the gain of all divisions. Raises UnsupportedModel."""
-        return shares(self.signature.names, self._forest.gains)
+        return shares(self.signature.names, self._gains)
 
 
 def load_forest(data: bytes, manifest: Manifest) -> ForestModel:
@@ -70,6 +65,23 @@ def open_forest(data: bytes, manifest: Manifest) -> ForestModel:
     """Return the model without a look at its check rows, for its maker, who compares it with the source."""
     kind: Format = manifest.kind
     return ForestModel(READERS[kind](verified(data, manifest.require(manifest.kind).digest, kind)), manifest)
+
+
+def forest_answer(forest: Forest, signature: Signature) -> Callable[[Float32s], Floats]:
+    """Return what answers rows float32 [n, d] with probabilities [n, K], or values [n, 1] of a regression.
+
+    Raises UnsafeModel, or MalformedModel unless the trees give what the signature says.
+    """
+    check_answer(forest, signature)
+    runner = Runner(forest, check_forest(forest))
+    pair = signature.task == "binary" and forest.outputs == 1
+
+    def answer(x: Float32s) -> Floats:
+        check_rows(x, forest.width)
+        given = answers(runner.sums(x), forest.link, forest.slope)
+        return np.concatenate([1 - given, given], 1) if pair else given
+
+    return answer
 
 
 def check_answer(forest: Forest, signature: Signature) -> None:

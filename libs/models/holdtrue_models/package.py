@@ -111,8 +111,22 @@ def export(  # noqa: PLR0913 - what a version is made of
     than 1e-5.
     """
     source = source_of(estimator, signature)
+    return from_source(source, signature, x, seed, name_of(estimator), scale=scale, serve=serve)
+
+
+def from_source(  # noqa: PLR0913 - as above
+    source: Source,
+    signature: Signature,
+    x: Float32s,
+    seed: int,
+    name: str,
+    *,
+    scale: float = 1.0,
+    serve: Kind | None = None,
+) -> Package:
+    """Do what `export` does with a source as it is kept; errors call it by its `name`."""
     if serve not in {None, "onnx", source.role}:
-        raise UnsupportedModel(f"{name_of(estimator)} is kept as {source.role} and cannot be served as {serve}")
+        raise UnsupportedModel(f"{name} is kept as {source.role} and cannot be served as {serve}")
     check = CheckRows(Matrix.of(x[:CHECK_ROWS]), Matrix.of(source.answer(x[:CHECK_ROWS]).astype(np.float32)))
     draft = _draft(signature, check, source, scale)
     rows = parity_rows(x, seed, coded=[column.dtype == "string" for column in signature.columns])
@@ -120,7 +134,7 @@ def export(  # noqa: PLR0913 - what a version is made of
     reason = "it was asked for" if serve == source.role else ""
     if not reason:
         try:
-            served, model, parity = _onnx(source, draft, rows, name_of(estimator))
+            served, model, parity = _onnx(source, draft, rows, name)
         except ModelError as error:
             if serve == "onnx":
                 raise

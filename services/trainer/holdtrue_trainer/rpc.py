@@ -46,6 +46,7 @@ _DEFAULT_PAGE = 100
 _MAX_PAGE = 500
 _MAX_REASON = 2_000
 _MAX_SEED = 1 << 31
+_BROUGHT = ("onnx", "ubj", "lightgbm")
 _MAX_COOL_DOWN = 365 * 86_400.0
 _RETRY_SECONDS = 0.1
 
@@ -91,18 +92,18 @@ class TrainerServicer(TrainerServiceServicer):
     async def UploadModel(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.UploadModelRequest], context: ServicerContext
     ) -> pb.UploadModelResponse:
-        """Keep a model file; what is no ONNX is refused at its first bytes."""
+        """Keep a model file; what cannot be brought along is refused at its first bytes."""
         actor_of(context)
         with tempfile.NamedTemporaryFile(prefix="holdtrue-upload-") as file:
             async for request in request_iterator:
                 if not file.tell():
-                    _check_onnx(request.data)
+                    _check_content(request.data)
                 if file.tell() + len(request.data) > STANDARD.file_bytes:
                     raise InvalidArgument.of("data", f"a model has at most {STANDARD.file_bytes:,} bytes")
                 await asyncio.to_thread(file.write, request.data)
             file.flush()
             if not (size := file.tell()):
-                raise InvalidArgument.of("data", "the file is empty; send the bytes of an ONNX model")
+                raise InvalidArgument.of("data", "the file is empty; send the bytes of a model")
             digest = await asyncio.to_thread(self._blobs.put_file, Path(file.name))
         return pb.UploadModelResponse(digest=digest, size=size)
 
@@ -221,13 +222,13 @@ def _recipe(recipe: str) -> str:
     return text
 
 
-def _check_onnx(beginning: bytes) -> None:
+def _check_content(beginning: bytes) -> None:
     try:
         kind = recognise(beginning)
     except MalformedModel as error:
         raise InvalidArgument.of("data", str(error)) from error
-    if kind != "onnx":
-        raise InvalidArgument.of("data", f"the file is {kind}; a model that is brought along must be ONNX")
+    if kind not in _BROUGHT:
+        raise InvalidArgument.of("data", f"the file is {kind}; bring a model along as one of {', '.join(_BROUGHT)}")
 
 
 def _check_submission(request: pb.SubmitRunRequest) -> None:

@@ -272,7 +272,7 @@ async def test_what_is_no_onnx_or_was_never_uploaded_is_refused_at_the_door(plat
     await platform.publish(platform.data.grow(100))
     for data, words in (
         (pickle.dumps([1]), "data: the file is a pickle, which runs code when it is loaded"),
-        (b"tree\nversion=v4\n", "data: the file is lightgbm; a model that is brought along must be ONNX"),
+        (b"PK\x03\x04", "data: the file is skops; bring a model along as one of onnx, ubj, lightgbm"),
         (b"", "data: the file is empty"),
     ):
         with pytest.raises(grpc.aio.AioRpcError, match=words) as caught:

@@ -44,7 +44,7 @@ def train(
     Args:
         model: Name of the model.
         data: Dataset as NAME for the newest version, or NAME@VERSION.
-        recipe: A built-in recipe (logistic, gradient_boosting, random_forest) or a YAML file.
+        recipe: A built-in recipe (logistic, gradient_boosting, random_forest, xgboost, lightgbm) or a YAML file.
         min_precision: Precision that every version of a new model must reach.
         seed: Seed of everything random; 0 for one that follows from the run.
         timeout: How long to wait, for example 10m; the run itself goes on.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,6 +18,8 @@ from holdtrue_trainer.domain.recipe import PrecisionRule, Recipe, RecipeError
 from holdtrue_trainer.domain.split import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from holdtrue_models.package import Classifier
     from holdtrue_stats.arrays import Floats
 
@@ -29,6 +32,11 @@ _STEPS = {
     "impute": lambda: SimpleImputer(strategy="median", keep_empty_features=True),
     "scale": StandardScaler,
 }
+
+_FIXED: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {"xgboost": {"n_jobs": 1, "verbosity": 0}, "lightgbm": {"n_jobs": 1, "verbose": -1}}
+)
+"""Parameters by module: on one thread the two repeat, and their talk is no news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +92,16 @@ def _fit(recipe: Recipe, rows: Rows, seed: int) -> Classifier:
 
 
 def _estimator(recipe: Recipe, seed: int) -> object:
-    cls = cast("type[Any]", getattr(importlib.import_module(recipe.module), recipe.estimator))
+    try:
+        cls = cast("type[Any]", getattr(importlib.import_module(recipe.module), recipe.estimator))
+    except ModuleNotFoundError as error:
+        raise RecipeError(
+            f"estimator: {recipe.estimator} needs the package {error.name}, which this trainer lacks; "
+            f"install holdtrue-models[{recipe.module}] beside it, or choose an estimator of scikit-learn"
+        ) from error
     known = cls().get_params()
     unknown = sorted(set(recipe.parameters) - set(known))
     if unknown:
         raise RecipeError(f"parameters: {recipe.estimator} has no {unknown}; it has {sorted(known)}")
     seeded = {"random_state": seed} if "random_state" in known else {}
-    return cls(**recipe.parameters, **seeded)
+    return cls(**recipe.parameters, **seeded, **_FIXED.get(recipe.module, {}))

@@ -42,9 +42,8 @@ def train(folder: Path, announce: Callable[[Stage], None]) -> Success:
     recipe = parse(job.recipe)
     training, holdout = _divide(data.load(folder / exchange.DATA, job, recipe), job, recipe)
     announce("training")
-    package = (
-        _adopted(folder, recipe, training, holdout) if recipe.artifact else _trained(recipe, training, holdout, job)
-    )
+    make = _adopted if recipe.artifact else _trained
+    package = make(folder, recipe, training, holdout, job.seed)
     announce("evaluating")
     champion = _score_champion(folder, holdout)
     reference = _judge(package.model, holdout, job.seed)
@@ -54,21 +53,21 @@ def train(folder: Path, announce: Callable[[Stage], None]) -> Success:
     return _success(job, learnt, reference, champion, manifest)
 
 
-def _trained(recipe: Recipe, training: Rows, holdout: Rows, job: Job) -> Package:
-    fitted = fit(recipe, training, job.seed)
+def _trained(_folder: Path, recipe: Recipe, training: Rows, holdout: Rows, seed: int) -> Package:
+    fitted = fit(recipe, training, seed)
     signature = Signature.binary(training.columns, training.classes, fitted.threshold)
-    return export(fitted.classifier, signature, holdout.x, job.seed)
+    return export(fitted.classifier, signature, holdout.x, seed)
 
 
-def _adopted(folder: Path, recipe: Recipe, training: Rows, holdout: Rows) -> Package:
+def _adopted(folder: Path, recipe: Recipe, training: Rows, holdout: Rows, seed: int) -> Package:
     """Take over the model that was brought along; rows before the hold-out only choose its threshold."""
     given = (folder / exchange.GIVEN_MODEL).read_bytes()
     signature = Signature.binary(training.columns, training.classes, 0.5)
     threshold = recipe.threshold
     if isinstance(threshold, PrecisionRule):
-        answers = adopt(given, signature, training.x).model.run(training.x)
+        answers = adopt(given, signature, training.x, seed).model.run(training.x)
         threshold = threshold_on(training, answers[:, 1].astype(np.float64), threshold.precision)
-    return adopt(given, replace(signature, threshold=float(threshold)), holdout.x)
+    return adopt(given, replace(signature, threshold=float(threshold)), holdout.x, seed)
 
 
 def _divide(rows: Rows, job: Job, recipe: Recipe) -> tuple[Rows, Rows]:

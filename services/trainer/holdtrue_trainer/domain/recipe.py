@@ -1,15 +1,15 @@
 """Recipes: how a model is made, as YAML that is kept with every run.
 
-estimator: GradientBoostingClassifier   # of scikit-learn, from the list below
+estimator: GradientBoostingClassifier   # of scikit-learn, XGBoost or LightGBM, from the list below
 parameters: {n_estimators: 200}
-preprocessing: [impute, scale]          # applied to all columns, in this order
+preprocessing: [impute, scale]          # applied to all columns, in this order; none for XGBoost and LightGBM
 columns: [amount, hour]                 # default: all but the label and the time
 positive_class: 1                       # default: 1 or true
 threshold: 0.5                          # or {precision: 0.9}: the lowest score that reaches it on validation rows
 holdout: {share: 0.3}                   # of the rows, the last ones by time, are kept for the evaluation
 seed: 7                                 # default: made from the run's id
 
-Instead of `estimator` and `parameters`: `artifact`, the sha256 of an uploaded ONNX file, which is judged as it is.
+Instead of `estimator` and `parameters`: `artifact`, the sha256 of an uploaded model file, which is judged as it is.
 """
 
 from __future__ import annotations
@@ -33,12 +33,17 @@ ESTIMATORS: Mapping[str, str] = MappingProxyType(
         "GaussianNB": "sklearn.naive_bayes",
         "GradientBoostingClassifier": "sklearn.ensemble",
         "HistGradientBoostingClassifier": "sklearn.ensemble",
+        "LGBMClassifier": "lightgbm",
         "LogisticRegression": "sklearn.linear_model",
         "MLPClassifier": "sklearn.neural_network",
         "RandomForestClassifier": "sklearn.ensemble",
+        "XGBClassifier": "xgboost",
     }
 )
-"""Estimators that may be trained, and their modules; what ONNX cannot say is served by a process of its own."""
+"""Estimators that may be trained, and their modules, of which xgboost and lightgbm may be missing here.
+
+What ONNX cannot say is served by a process of its own.
+"""
 
 RESERVED = frozenset({"n_jobs", "random_state", "verbose", "warm_start"})
 """Parameters that the trainer sets."""
@@ -50,10 +55,12 @@ NAMED: Mapping[str, str] = MappingProxyType(
             "preprocessing: [impute, scale]\nthreshold: 0.5\n"
         ),
         "gradient_boosting": "estimator: GradientBoostingClassifier\npreprocessing: [impute]\nthreshold: 0.5\n",
+        "lightgbm": "estimator: LGBMClassifier\npreprocessing: []\nthreshold: 0.5\n",
         "random_forest": (
             "estimator: RandomForestClassifier\nparameters: {n_estimators: 200, min_samples_leaf: 2}\n"
             "preprocessing: [impute]\nthreshold: 0.5\n"
         ),
+        "xgboost": "estimator: XGBClassifier\npreprocessing: []\nthreshold: 0.5\n",
     }
 )
 """Built-in recipes by name."""
@@ -94,7 +101,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def module(self) -> str:
-        """The module of scikit-learn that holds the estimator."""
+        """The module that holds the estimator."""
         return ESTIMATORS[self.estimator]
 
 

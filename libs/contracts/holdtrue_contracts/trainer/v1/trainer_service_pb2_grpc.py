@@ -84,7 +84,7 @@ class TrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UploadModel(self, request_iterator, context):
-        """Keep a model file, ONNX, for a run that judges it instead of training one.
+        """Keep a model file (ONNX, XGBoost's UBJSON, LightGBM's text) for a run that judges it instead of training one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class TrainerServiceStub:
     SubmitRun: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.SubmitRunRequest, _trainer_service_pb2.SubmitRunResponse]
     """Queue a run."""
     UploadModel: _grpc.StreamUnaryMultiCallable[_trainer_service_pb2.UploadModelRequest, _trainer_service_pb2.UploadModelResponse]
-    """Keep a model file, ONNX, for a run that judges it instead of training one."""
+    """Keep a model file (ONNX, XGBoost's UBJSON, LightGBM's text) for a run that judges it instead of training one."""
     GetRun: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.GetRunRequest, _trainer_service_pb2.GetRunResponse]
     """One run."""
     ListRuns: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.ListRunsRequest, _trainer_service_pb2.ListRunsResponse]
@@ -56,7 +56,7 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     SubmitRun: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.SubmitRunRequest, _trainer_service_pb2.SubmitRunResponse]  # type: ignore[assignment]
     """Queue a run."""
     UploadModel: _aio.StreamUnaryMultiCallable[_trainer_service_pb2.UploadModelRequest, _trainer_service_pb2.UploadModelResponse]  # type: ignore[assignment]
-    """Keep a model file, ONNX, for a run that judges it instead of training one."""
+    """Keep a model file (ONNX, XGBoost's UBJSON, LightGBM's text) for a run that judges it instead of training one."""
     GetRun: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.GetRunRequest, _trainer_service_pb2.GetRunResponse]  # type: ignore[assignment]
     """One run."""
     ListRuns: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.ListRunsRequest, _trainer_service_pb2.ListRunsResponse]  # type: ignore[assignment]
@@ -85,7 +85,7 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_trainer_service_pb2.UploadModelRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_service_pb2.UploadModelResponse, _abc.Awaitable[_trainer_service_pb2.UploadModelResponse]]:
-        """Keep a model file, ONNX, for a run that judges it instead of training one."""
+        """Keep a model file (ONNX, XGBoost's UBJSON, LightGBM's text) for a run that judges it instead of training one."""
 
     @_abc_1.abstractmethod
     def GetRun(
