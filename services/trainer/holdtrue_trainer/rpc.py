@@ -10,7 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holdtrue_contracts.registry.v1.datasets_pb2 import DATASET_VERSION_STATUS_PUBLISHED
+from holdtrue_contracts.registry.v1.datasets_pb2 import (
+    DATASET_VERSION_STATUS_PUBLISHED,
+    DATASET_VERSION_STATUS_RETRACTED,
+    DATASET_VERSION_STATUS_SUSPECT,
+)
 from holdtrue_contracts.trainer.v1 import trainer_service_pb2 as pb
 from holdtrue_contracts.trainer.v1.runs_pb2 import RunSpec, TriggerKind
 from holdtrue_contracts.trainer.v1.trainer_service_pb2_grpc import TrainerServiceServicer
@@ -178,11 +182,19 @@ class TrainerServicer(TrainerServiceServicer):
             await asyncio.sleep(_RETRY_SECONDS)
 
 
+_UNUSABLE = {
+    DATASET_VERSION_STATUS_SUSPECT: ("suspect", "see what is not as expected, and clear it if its rows are right"),
+    DATASET_VERSION_STATUS_RETRACTED: ("retracted", "train on another version"),
+}
+
+
 def _trainable(dataset: DatasetVersionPublished) -> DatasetVersionPublished:
     if dataset.status != DATASET_VERSION_STATUS_PUBLISHED:
+        state, do = _UNUSABLE.get(dataset.status, ("not usable", "train on another version"))
         raise FailedPrecondition(
-            f"version {dataset.version} of dataset {dataset.name!r} is suspect or retracted; train on another version",
+            f"version {dataset.version} of dataset {dataset.name!r} is {state}: {do}",
             reason="DATASET_NOT_USABLE",
+            hint=f"holdtrue datasets show {dataset.name}@{dataset.version}",
         )
     return dataset
 

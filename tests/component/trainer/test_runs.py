@@ -81,7 +81,7 @@ async def test_nothing_trains_on_a_version_that_was_retracted(platform: Platform
     await platform.publish(second)  # once this is known, so is what came before
     assert (await platform.submit(dataset_version=2)).spec.dataset_version == 2
 
-    with pytest.raises(grpc.aio.AioRpcError, match="version 1 of dataset 'payments' is suspect or retracted") as caught:
+    with pytest.raises(grpc.aio.AioRpcError, match="version 1 of dataset 'payments' is retracted: train on") as caught:
         await platform.submit(dataset_version=1)
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
