@@ -57,7 +57,7 @@ def check_onnx(data: bytes, limits: OnnxLimits = STANDARD) -> None:
     """Raise MalformedModel or UnsafeModel unless the bytes are an ONNX model within the limits."""
     if len(data) > limits.file_bytes:
         raise UnsafeModel(f"the ONNX file has {len(data)} bytes, at most {limits.file_bytes} are loaded")
-    model = _parse(data)
+    model = parse_onnx(data)
     if model.functions or model.training_info:
         raise UnsafeModel("the ONNX model defines functions or training steps; export it for inference only")
     _check_domains({opset.domain for opset in model.opset_import})
@@ -78,7 +78,8 @@ def check_onnx(data: bytes, limits: OnnxLimits = STANDARD) -> None:
         _check_size((dim.dim_value for dim in value.type.tensor_type.shape.dim), f"value {value.name!r}", limits)
 
 
-def _parse(data: bytes) -> Skeleton:
+def parse_onnx(data: bytes) -> Skeleton:
+    """Return what the limits look at of an ONNX file, which `check_onnx` has let pass. Raises MalformedModel."""
     if not data.startswith(b"\x08"):  # field 1, ir_version
         raise MalformedModel(f"this is not an ONNX file: it begins with {data[:4].hex(' ') or 'nothing'}")
     model = _skeleton()()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cyclopts import App, CycloptsError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GROUP = "holdtrue.commands"
-"""Entry points of this group are commands, too: how the local platform adds `up`, `down` and others."""
+"""Entry points of this group are commands, too: how the local platform adds `up`, `models.inspect` and others."""
 
 Commands = dict[str, "tuple[str, str] | tuple[str, Commands]"]
 
@@ -114,9 +114,22 @@ def build(arguments: Sequence[str]) -> App:
         version_flags=["--version"],
     )
     overview = _asks_for_overview(arguments)
-    others: Commands = {p.name: (p.value, _summary(p.value) if overview else "") for p in entry_points(group=GROUP)}
-    _add(app, COMMANDS | others, arguments, overview=overview)
+    _add(app, _all_commands(overview=overview), arguments, overview=overview)
     return app
+
+
+def _all_commands(*, overview: bool) -> Commands:
+    """Return our commands and those of entry points; a name with a dot joins one of our groups."""
+    commands = dict(COMMANDS)
+    for point in entry_points(group=GROUP):
+        command = (point.value, _summary(point.value) if overview else "")
+        group, _, name = point.name.rpartition(".")
+        if group:
+            title, members = cast("tuple[str, Commands]", commands[group])
+            commands[group] = (title, members | {name: command})
+        else:
+            commands[name] = command
+    return commands
 
 
 def _add(app: App, commands: Commands, words: Sequence[str], *, overview: bool) -> None:
