@@ -14,8 +14,9 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
 if TYPE_CHECKING:
+    from holdtrue_models.manifest import Kind, Role
     from holdtrue_models.package import Package
-    from holdtrue_stats.arrays import Bools, Float32s, Floats
+    from holdtrue_stats.arrays import Bools, Float32s
 
 
 Fitted = Any  # none of the libraries carries types that hold
@@ -56,11 +57,19 @@ def package(cancer: Cancer, boosted: Fitted) -> Package:
 
 @dataclass(frozen=True)
 class Divided:
-    """A model that divides a column by sets of its categories, rows (some missing, some unknown) and answers."""
+    """A model that divides a column by sets of its categories, and rows, some missing, some unknown."""
 
-    package: Package
+    fitted: Fitted
+    signature: Signature
     x: Float32s
-    expected: Floats
+
+    def served(self, kind: Kind | None = None) -> Package:
+        from holdtrue_models.package import export
+
+        return export(self.fitted, self.signature, self.x, seed=1, serve=kind)
+
+    def source(self, kind: Role) -> bytes:
+        return self.served().files[kind]
 
 
 def _rows() -> tuple[Signature, Float32s, Bools]:
@@ -73,10 +82,10 @@ def _rows() -> tuple[Signature, Float32s, Bools]:
     return signature, x, np.isin(x[:, 0], [1, 4, 8]) ^ (x[:, 1] > 0)
 
 
-def _divided(fitted: Fitted, signature: Signature, x: Float32s) -> Divided:
-    from holdtrue_models.package import export
-
-    return Divided(export(fitted, signature, x, seed=1), x, fitted.predict_proba(x))
+def _with_unseen(x: Float32s) -> Float32s:
+    later = x.copy()
+    later[1::20, 0] = 12  # beyond all categories of the training
+    return later
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +97,7 @@ def xgboost_sets() -> Divided:
     known[known[:, 0] < 0, 0] = np.nan  # XGBoost learns from no negative category
     settings: Fitted = {"enable_categorical": True, "feature_types": ["c", "q", "q", "q", "q"]}
     fitted = xgboost.XGBClassifier(n_estimators=6, max_depth=3, n_jobs=1, **settings).fit(known, y)
-    return _divided(fitted, signature, x)
+    return Divided(fitted, signature, _with_unseen(x))
 
 
 @pytest.fixture(scope="session")
@@ -99,4 +108,4 @@ def lightgbm_sets() -> Divided:
     settings: Fitted = {"min_data_per_group": 1, "cat_smooth": 0, "cat_l2": 0, "max_cat_to_onehot": 1, "verbose": -1}
     untyped: Fitted = lightgbm
     fitted = untyped.LGBMClassifier(n_estimators=6, num_leaves=6, n_jobs=1, **settings)
-    return _divided(fitted.fit(x, y, categorical_feature=[0]), signature, x)
+    return Divided(fitted.fit(x, y, categorical_feature=[0]), signature, _with_unseen(x))

@@ -48,8 +48,8 @@ def corpus(cancer: Cancer, tmp_path: Path, xgboost_sets: Divided, lightgbm_sets:
     packages: dict[str, Package] = {
         kind: export(estimator.fit(x, y), signature, x, 1, serve=kind) for kind, estimator in fitted.items()
     }
-    packages |= {"adopted": packages["onnx"], "ubj sets": xgboost_sets.package}
-    packages |= {"lightgbm sets": lightgbm_sets.package}
+    packages |= {"adopted": packages["onnx"], "ubj sets": xgboost_sets.served("ubj")}
+    packages |= {"lightgbm sets": lightgbm_sets.served("lightgbm")}
     for name, package in packages.items():
         manifest = complete(package)
         (tmp_path / f"{name}.model").write_bytes(package.files[manifest.kind])

@@ -1,124 +1,161 @@
-"""From boosted trees to ONNX. Needs the extra `train`."""
+"""From boosted trees to ONNX. Needs the extra `train`.
+
+ONNX trees only compare a column with a number. What ours ask beyond that becomes columns of its own before the trees:
+zeros that are missing values, and whether a category is in a set.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from onnx import TensorProto, checker, helper
+from onnx import TensorProto, checker, helper, numpy_helper
 
 from holdtrue_models.convert import OPSETS
-from holdtrue_models.errors import UnsupportedModel
+from holdtrue_models.forest import ZERO
 from holdtrue_models.forest_model import check_answer
 from holdtrue_models.onnx_runtime import INPUT, output_name
 
 if TYPE_CHECKING:
-    from holdtrue_stats.arrays import Bools
+    from collections.abc import Sequence
 
-    from holdtrue_models.forest import Forest, Link
+    from holdtrue_stats.arrays import Bools, Float32s
+    from numpy.typing import NDArray
+
+    from holdtrue_models.forest import Forest, Int64s, Link
     from holdtrue_models.signature import Signature
 
 Node = Any  # messages of the onnx package
+
 IR_VERSION = 10
-SUMS = "sums"
+_INSIDE, _OUTSIDE = 0.0, 1.0  # of a set; the former goes left
+_BORDER = 0.5
 
 
 def forest_to_onnx(forest: Forest, signature: Signature) -> bytes:
-    """Return checked trees as an ONNX file that takes float32 rows. Raises UnsupportedModel if that cannot be done."""
+    """Return checked trees as an ONNX file that takes float32 rows. Raises MalformedModel if they do not fit."""
     check_answer(forest, signature)
-    if (forest.subset >= 0).any():
-        raise UnsupportedModel("trees that divide by sets of categories cannot be converted to ONNX")
-    if (forest.zero_missing & (forest.missing_left != (forest.threshold >= 0)) & forest.branch).any():
-        raise UnsupportedModel("trees that take zeros for missing values cannot be converted to ONNX")
     output = output_name(signature)
-    graph = helper.make_graph(
-        _nodes(forest, signature, output),
+    graph = _Graph()
+    answer = _answer(graph, graph.trees(forest, *_widened(graph, forest)), forest)
+    if signature.task == "binary" and forest.outputs == 1:
+        negative = graph.add("Sub", [graph.constant(np.ones(1, np.float32)), answer])
+        answer = graph.add("Concat", [negative, answer], axis=1)
+    graph.add("Identity", [answer], output)
+    made = helper.make_graph(
+        graph.nodes,
         "trees",
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, forest.width])],
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, [None, max(1, len(signature.classes))])],
+        graph.constants,
     )
     opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
-    model = helper.make_model(graph, opset_imports=opsets, producer_name="holdtrue", ir_version=IR_VERSION)
+    model = helper.make_model(made, opset_imports=opsets, producer_name="holdtrue", ir_version=IR_VERSION)
     cast("Any", checker).check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
 
 
-def _nodes(forest: Forest, signature: Signature, output: str) -> list[Node]:
-    graph = _Graph(_ensemble(forest), SUMS)
+def _widened(graph: _Graph, forest: Forest) -> tuple[str, Int64s, Float32s]:
+    """Return the rows with the columns that the trees need, and by which column and number each node divides."""
+    parts, width = [INPUT], forest.width
+    feature, threshold = forest.feature.copy(), forest.threshold.copy()
+    if forest.zero_missing.any():
+        parts.append(graph.zeros_missing())
+        feature[forest.zero_missing] += width
+        width += forest.width
+    divides = forest.subset >= 0
+    for column in np.unique(forest.feature[divides]):
+        nodes = divides & (forest.feature == column)
+        used, places = np.unique(forest.subset[nodes], return_inverse=True)
+        parts.append(graph.outside(int(column), forest.subsets[used]))
+        feature[nodes], threshold[nodes] = width + places, _BORDER
+        width += len(used)
+    return (graph.add("Concat", parts, axis=1) if len(parts) > 1 else INPUT), feature, threshold
+
+
+def _answer(graph: _Graph, sums: str, forest: Forest) -> str:
+    """Return what the link makes of the sums."""
     if forest.slope != 1:
-        graph.then("Mul", graph.constant(forest.slope))
-    graph.link(forest.link)
-    if signature.task == "binary" and forest.outputs == 1:
-        graph.both_classes()
-    return [*graph.nodes, helper.make_node("Identity", [graph.last], [output])]
-
-
-def _ensemble(forest: Forest) -> Node:
-    branch = forest.branch
-    sizes = np.diff([*forest.roots, len(branch)])
-    tree = np.repeat(np.arange(len(sizes)), sizes)
-    own = np.arange(len(branch)) - np.repeat(forest.roots, sizes)
-    first = np.repeat(forest.roots, sizes)
-    leaf = ~branch
-
-    def inner(values: Node) -> list[Any]:
-        return cast("list[Any]", np.where(branch, values, 0).tolist())
-
-    return helper.make_node(
-        "TreeEnsembleRegressor",
-        [INPUT],
-        [SUMS],
-        domain="ai.onnx.ml",
-        n_targets=forest.outputs,
-        base_values=forest.base.tolist(),
-        nodes_treeids=tree.tolist(),
-        nodes_nodeids=own.tolist(),
-        nodes_modes=_modes(branch),
-        nodes_featureids=inner(forest.feature),
-        nodes_values=inner(forest.threshold),
-        nodes_truenodeids=inner(forest.left - first),
-        nodes_falsenodeids=inner(forest.right - first),
-        nodes_missing_value_tracks_true=inner(forest.missing_left),
-        target_treeids=tree[leaf].tolist(),
-        target_nodeids=own[leaf].tolist(),
-        target_ids=forest.trees[tree[leaf]].tolist(),
-        target_weights=forest.value[leaf].tolist(),
-    )
-
-
-def _modes(branch: Bools) -> list[str]:
-    return ["BRANCH_LEQ" if divides else "LEAF" for divides in branch]
+        sums = graph.add("Mul", [sums, graph.constant(np.array([forest.slope], np.float32))])
+    link: Link = forest.link
+    if link == "identity":
+        return sums
+    if link == "softmax":
+        return graph.add("Softmax", [sums], axis=1)
+    if link == "signed square":
+        return graph.add("Mul", [sums, graph.add("Abs", [sums])])
+    return graph.add({"sigmoid": "Sigmoid", "exp": "Exp", "log1p exp": "Softplus"}[link], [sums])
 
 
 class _Graph:
-    """Nodes one behind the other; `last` is the tensor that the last one gives."""
+    """Nodes and constants; what adds something returns the name of its tensor."""
 
-    def __init__(self, first: Node, last: str) -> None:
-        self.nodes, self.last = [first], last
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.constants: list[Node] = []
 
-    def then(self, operator: str, *others: str, **attributes: Node) -> None:
-        following = f"{operator.lower()} {len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, [self.last, *others], [following], **attributes))
-        self.last = following
-
-    def constant(self, value: float) -> str:
-        name = f"constant {len(self.nodes)}"
-        tensor = helper.make_tensor(name, TensorProto.FLOAT, [1], [value])
-        self.nodes.append(helper.make_node("Constant", [], [name], value=tensor))
+    def add(self, operator: str, inputs: Sequence[str], output: str = "", **attributes: Node) -> str:
+        name = output or f"{operator} {len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
 
-    def link(self, link: Link) -> None:
-        """Make answers of sums."""
-        if link == "signed square":
-            self.nodes.append(helper.make_node("Abs", [self.last], ["size"]))
-            self.then("Mul", "size")
-        elif link == "softmax":
-            self.then("Softmax", axis=1)
-        elif link != "identity":
-            self.then({"sigmoid": "Sigmoid", "exp": "Exp", "log1p exp": "Softplus"}[link])
+    def constant(self, value: NDArray[Any]) -> str:
+        name = f"constant {len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(value, name))
+        return name
 
-    def both_classes(self) -> None:
-        """Put the probability of the negative class before that of the positive one."""
-        self.nodes.append(helper.make_node("Sub", [self.constant(1.0), self.last], ["negative"]))
-        self.nodes.append(helper.make_node("Concat", ["negative", self.last], ["both"], axis=1))
-        self.last = "both"
+    def zeros_missing(self) -> str:
+        """The rows with NaN for what counts as zero."""
+        zero = self.add("LessOrEqual", [self.add("Abs", [INPUT]), self.constant(np.array([ZERO]))])
+        return self.add("Where", [zero, self.constant(np.full(1, np.nan, np.float32)), INPUT])
+
+    def outside(self, column: int, sets: Bools) -> str:
+        """Whether the category in a column is outside of each of the sets [k, c]: [n, k], NaN where it is missing.
+
+        The table has a row for what is below all categories, one for each, one for what is above, one for NaN.
+        """
+        count = sets.shape[1]
+        rows = np.vstack([np.zeros_like(sets[:, :1].T), sets.T, np.zeros_like(sets[:, :1].T)])
+        table = np.where(rows, _INSIDE, _OUTSIDE).astype(np.float32)
+        table = np.vstack([table, np.full((1, len(sets)), np.nan, np.float32)])
+        values = self.add("Gather", [INPUT, self.constant(np.array(column))], axis=1)
+        low, high = (self.constant(np.array(limit, np.float32)) for limit in (-1, count))
+        known = self.add("Clip", [values, low, high])
+        missing = self.constant(np.array(count + 1, np.float32))
+        whole = self.add(
+            "Cast", [self.add("Where", [self.add("IsNaN", [values]), missing, known])], to=TensorProto.INT64
+        )
+        place = self.add("Add", [whole, self.constant(np.array(1))])
+        return self.add("Gather", [self.constant(table), place], axis=0)
+
+    def trees(self, forest: Forest, rows: str, feature: Int64s, threshold: Float32s) -> str:
+        """What the leaves of each row add up to."""
+        branch = forest.branch
+        leaf = ~branch
+        sizes = np.diff([*forest.roots, len(branch)])
+        tree = np.repeat(np.arange(len(sizes)), sizes)
+        first = np.repeat(forest.roots, sizes)
+        own = np.arange(len(branch)) - first
+
+        def inner(values: Node) -> list[Any]:
+            return cast("list[Any]", np.where(branch, values, 0).tolist())
+
+        return self.add(
+            "TreeEnsembleRegressor",
+            [rows],
+            domain="ai.onnx.ml",
+            n_targets=forest.outputs,
+            base_values=forest.base.tolist(),
+            nodes_treeids=tree.tolist(),
+            nodes_nodeids=own.tolist(),
+            nodes_modes=["BRANCH_LEQ" if divides else "LEAF" for divides in branch],
+            nodes_featureids=inner(feature),
+            nodes_values=inner(threshold),
+            nodes_truenodeids=inner(forest.left - first),
+            nodes_falsenodeids=inner(forest.right - first),
+            nodes_missing_value_tracks_true=inner(forest.missing_left),
+            target_treeids=tree[leaf].tolist(),
+            target_nodeids=own[leaf].tolist(),
+            target_ids=forest.trees[tree[leaf]].tolist(),
+            target_weights=forest.value[leaf].tolist(),
+        )
