@@ -1,4 +1,7 @@
-"""How each estimator of scikit-learn is served; written into docs/models.md by `python -m tests.models.estimators`."""
+"""How each estimator of scikit-learn, XGBoost and LightGBM is served.
+
+Written into docs/models.md by `python -m tests.models.estimators`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import lightgbm
 import numpy as np
+import xgboost
 from holdtrue_models import Column, Signature
 from holdtrue_models.package import export
 from sklearn.datasets import load_breast_cancer
@@ -36,9 +41,16 @@ def rows() -> Iterator[tuple[str, str]]:
     y = data.target[:240]
     for kind, task in (("classifier", "binary"), ("regressor", "regression")):
         truth = y if task == "binary" else (x @ np.arange(1, _WIDTH + 1) / 100 + 1).astype(np.float64)
-        for name, cls in all_estimators(type_filter=kind):
+        for name, cls in [*all_estimators(type_filter=kind), *_boosted(kind)]:
             with warnings.catch_warnings(action="ignore"):
                 yield name, _fate(cls, task, x, truth)
+
+
+def _boosted(kind: str) -> list[tuple[str, Untyped]]:
+    """The estimators of XGBoost and LightGBM."""
+    modules: list[Untyped] = [lightgbm, xgboost]
+    names = [f"{library}{kind.capitalize()}" for library in ("LGBM", "XGB", "XGBRF")]
+    return [(name, getattr(module, name)) for name in names for module in modules if hasattr(module, name)]
 
 
 def _fate(cls: Untyped, task: str, x: Untyped, y: Untyped) -> str:
@@ -65,8 +77,10 @@ def _made(cls: Untyped, task: str) -> Untyped:
         given["estimator"] = inner
     if "estimators" in wanted:
         given["estimators"] = [("a", inner)]
-    if "random_state" in wanted:
+    if "random_state" in wanted or cls.__module__.startswith("xgboost"):
         given["random_state"] = 0
+    if cls.__module__.startswith("lightgbm"):
+        given["verbose"] = -1  # it has much to say, on standard output
     return cls(**given)
 
 

@@ -85,7 +85,7 @@ def attempt(data: bytes, manifest: Manifest, rows: Float32s) -> str:
 
 def attempt_to_adopt(data: bytes, manifest: Manifest, rows: Float32s) -> str:
     try:
-        adopt(data, manifest.signature, rows)
+        adopt(data, manifest.signature, rows, 0)
     except (ModelError, MemoryError) as error:
         return type(error).__name__
     return "loaded"

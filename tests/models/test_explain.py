@@ -97,7 +97,7 @@ def test_classes_are_taken_together() -> None:
 
 
 def test_plain_onnx_says_nothing_unless_it_was_recorded() -> None:
-    served = adopt(exported(Ridge()).files["onnx"], NUMBER, X, scale=float(Y.std()))
+    served = adopt(exported(Ridge()).files["onnx"], NUMBER, X, 1, scale=float(Y.std()))
     with pytest.raises(UnsupportedModel, match="permute the columns of labelled rows"):
         served.model.explain()
     recorded = served.manifest(score_map="identity", importances={"strong": 1.0}, pins={}, reference_profile="")
