@@ -41,6 +41,7 @@ from holdtrue_contracts.registry.v1.rules_pb2 import (
 from holdtrue.dataset_history import DatasetHistory
 from holdtrue.erasures import DatasetErasures
 from holdtrue.errors import AlreadyExists, InvalidArgument, NotFound
+from holdtrue.expiry import DatasetExpiry
 from holdtrue.paging import pages
 from holdtrue.waiting import Progress, silent
 
@@ -69,7 +70,7 @@ class Added:
     """The first of them in words."""
 
 
-class Datasets(DatasetHistory, DatasetErasures):
+class Datasets(DatasetHistory, DatasetErasures, DatasetExpiry):
     """The registry's datasets. What it returns are the platform's own messages."""
 
     def __init__(self, connection: Connection) -> None:

@@ -41,5 +41,7 @@ class RegistrySettings(ServiceSettings, DatabaseSettings, KafkaSettings, BlobSet
     """Seconds that an erasure waits for readers of a table before they have to read again."""
     upkeep_seconds: float = Field(default=3600, gt=0)
     """Seconds between two rounds in which small files of tables become larger ones."""
+    expire_grace_seconds: float = Field(default=3600, ge=0)
+    """Seconds that the rows of a version that has expired stay at least: somebody may be reading it."""
     publish_seconds: float = Field(default=60, gt=0)
     """Seconds that PublishVersion waits for batches at most; a shorter deadline of the caller wins."""

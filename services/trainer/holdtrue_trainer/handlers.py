@@ -23,6 +23,7 @@ from holdtrue_contracts.monitor.v1.alerts_pb2 import (
 )
 from holdtrue_contracts.registry.v1.datasets_pb2 import (
     DatasetVersionCleared,
+    DatasetVersionExpired,
     DatasetVersionPublished,
     DatasetVersionRetracted,
     SubjectErased,
@@ -67,6 +68,12 @@ async def on_dataset_version_cleared(event: Event[DatasetVersionCleared], tx: Tr
     await DatasetStore(tx).clear(event.data.dataset_id, event.data.version)
     for model_id in await RetrainingStore(tx).reading(event.data.dataset_id):
         await decide_soon(tx, model_id)
+
+
+@subscribes(DatasetVersionExpired)
+async def on_dataset_version_expired(event: Event[DatasetVersionExpired], tx: Transaction) -> None:
+    """Forget the version: its rows go."""
+    await DatasetStore(tx).forget(event.data.dataset_id, event.data.version)
 
 
 @subscribes(SubjectErased)

@@ -11,7 +11,12 @@ import grpc
 import numpy as np
 import psutil
 import pytest
-from holdtrue_contracts.registry.v1.datasets_pb2 import DatasetVersionRetracted, ErasedVersion, SubjectErased
+from holdtrue_contracts.registry.v1.datasets_pb2 import (
+    DatasetVersionExpired,
+    DatasetVersionRetracted,
+    ErasedVersion,
+    SubjectErased,
+)
 from holdtrue_contracts.trainer.v1 import trainer_service_pb2 as pb
 from holdtrue_contracts.trainer.v1.runs_pb2 import (
     RUN_FAILURE_INFRASTRUCTURE,
@@ -74,16 +79,20 @@ async def test_a_version_that_is_about_to_be_known_is_waited_for(platform: Platf
     assert (await asked).spec.dataset_version == 1
 
 
-async def test_nothing_trains_on_a_version_that_was_retracted(platform: Platform) -> None:
-    first, second = platform.data.grow(300), platform.data.grow(300)
+async def test_nothing_trains_on_a_version_that_was_retracted_or_is_forgotten(platform: Platform) -> None:
+    first, second, third = (platform.data.grow(300) for _ in range(3))
     await platform.publish(first)
     await platform.publish(DatasetVersionRetracted(dataset_id=first.dataset_id, name=first.name, version=1))
-    await platform.publish(second)  # once this is known, so is what came before
-    assert (await platform.submit(dataset_version=2)).spec.dataset_version == 2
+    await platform.publish(second)
+    await platform.publish(DatasetVersionExpired(dataset_id=first.dataset_id, name=first.name, version=2))
+    await platform.publish(third)  # once this is known, so is what came before
+    assert (await platform.submit(dataset_version=3)).spec.dataset_version == 3
 
     with pytest.raises(grpc.aio.AioRpcError, match="version 1 of dataset 'payments' is retracted: train on") as caught:
         await platform.submit(dataset_version=1)
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    with pytest.raises(grpc.aio.AioRpcError, match="has no version 2; its newest is 3"):
+        await platform.submit(dataset_version=2)
 
 
 WRONG: list[tuple[dict[str, Any], grpc.StatusCode, str]] = [

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from holdtrue_contracts.trainer.v1.runs_pb2 import RunSpec
 
 
+DATASET_VERSION = "dataset_version"
 MODEL_VERSION = "model_version"
 
 
@@ -37,7 +38,7 @@ def model_version_node(name: str, version: int) -> Node:
 
 def dataset_version_node(name: str, version: int) -> Node:
     """Return the node of a dataset version, for example `payments@3`."""
-    return Node("dataset_version", f"{name}@{version}")
+    return Node(DATASET_VERSION, f"{name}@{version}")
 
 
 def run_edges(spec: RunSpec, version: ModelVersion) -> list[Edge]:

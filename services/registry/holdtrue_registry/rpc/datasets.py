@@ -24,6 +24,7 @@ from holdtrue_lake.schema import schema_id, schema_problems
 from holdtrue_registry.commands import put_rules
 from holdtrue_registry.domain.names import name_problem
 from holdtrue_registry.rpc.erasure import ErasureMethods
+from holdtrue_registry.rpc.expiry import ExpiryMethods
 from holdtrue_registry.rpc.history import HistoryMethods
 from holdtrue_registry.rpc.methods import check_batches, find, version_of
 from holdtrue_registry.rpc.paging import last_of, number_of, page_size, token
@@ -49,7 +50,9 @@ _LOOK_SECONDS = 1.0
 _ANSWER_SECONDS = 0.5
 
 
-class DatasetServicer(HistoryMethods, RuleMethods, QuarantineMethods, ErasureMethods, DatasetServiceServicer):
+class DatasetServicer(
+    HistoryMethods, RuleMethods, QuarantineMethods, ErasureMethods, ExpiryMethods, DatasetServiceServicer
+):
     """Datasets and their versions."""
 
     def __init__(self, place: Workplace, settings: RegistrySettings) -> None:

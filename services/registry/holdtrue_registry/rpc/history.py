@@ -18,10 +18,9 @@ from holdtrue_lake.ranges import Ranges
 from holdtrue_lake.versions import read_version
 
 from holdtrue_registry.domain.datasets import commit_ranges, held_commits
-from holdtrue_registry.history import MOST_SPANS, check_seen, clear, retract, roll_back
-from holdtrue_registry.rpc.methods import DatasetMethods, check_batches, find, reason_of, version_of
+from holdtrue_registry.history import MOST_SPANS, clear, retract, roll_back
+from holdtrue_registry.rpc.methods import DatasetMethods, check_batches, find, locked, reason_of, version_of
 from holdtrue_registry.rpc.paging import number_of, page_size, token
-from holdtrue_registry.store.datasets import DatasetStore
 from holdtrue_registry.store.history import HistoryStore
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ class HistoryMethods(DatasetMethods):
             raise InvalidArgument.of("commits", "name commits or batches to retract")
         check_batches(request.batch_ids)
         async with self._outbox.transaction(actor_of(context)) as tx:
-            dataset = await _locked(tx, request.dataset, request.expected_version)
+            dataset = await locked(tx, request.dataset, request.expected_version)
             broken = [] if dataset.latest_version else await self._first(tx, dataset, commits)
             done = await retract(
                 tx, dataset, commits, request.batch_ids, reason, dry_run=request.dry_run, broken=broken
@@ -122,7 +121,7 @@ class HistoryMethods(DatasetMethods):
         """Let a suspect version be used."""
         reason = reason_of(request, "say why its rows may be used; it is kept with the version")
         async with self._outbox.transaction(actor_of(context)) as tx:
-            dataset = await _locked(tx, request.dataset, 0)
+            dataset = await locked(tx, request.dataset, 0)
             done = await clear(tx, dataset, request.version, reason, dry_run=request.dry_run)
             version = await version_of(tx, dataset, request.version)
         return pb.ClearSuspicionResponse(
@@ -135,7 +134,7 @@ class HistoryMethods(DatasetMethods):
         """Make a version with the commits of an older one."""
         reason = reason_of(request, "say why; it is kept with the version")
         async with self._outbox.transaction(actor_of(context)) as tx:
-            dataset = await _locked(tx, request.dataset, request.expected_version)
+            dataset = await locked(tx, request.dataset, request.expected_version)
             done = await roll_back(
                 tx,
                 dataset,
@@ -150,13 +149,6 @@ class HistoryMethods(DatasetMethods):
             removed=commit_ranges(done.removed),
             rows_removed=done.rows_removed,
         )
-
-
-async def _locked(tx: Transaction, name_or_id: str, expected: int) -> Dataset:
-    found = await find(tx, name_or_id)
-    dataset = await DatasetStore(tx).lock(found.id) or found
-    check_seen(dataset, expected)
-    return dataset
 
 
 def _asked(spans: Iterable[CommitRange]) -> Ranges:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from holdtrue_core.errors import InvalidArgument, NotFound
 
+from holdtrue_registry.history import check_seen
 from holdtrue_registry.store.datasets import DatasetStore
 
 if TYPE_CHECKING:
@@ -96,9 +97,20 @@ async def find(tx: Transaction, name_or_id: str) -> Dataset:
     return dataset
 
 
+async def locked(tx: Transaction, name_or_id: str, expected: int) -> Dataset:
+    """Return a dataset under its lock; raises NotFound, and Conflict where its newest version is not as expected."""
+    found = await find(tx, name_or_id)
+    dataset = await DatasetStore(tx).lock(found.id) or found
+    check_seen(dataset, expected)
+    return dataset
+
+
 async def version_of(tx: Transaction, dataset: Dataset, number: int) -> DatasetVersionPublished:
     """Return a version, 0 for the newest; raises NotFound."""
     version = await DatasetStore(tx).version(dataset.id, number or dataset.latest_version)
+    if version is None and (reason := await DatasetStore(tx).expired(dataset.id, number)) is not None:
+        hint = f"holdtrue datasets show {dataset.name}"
+        raise NotFound(f"version {number} of dataset {dataset.name!r} has expired: {reason}", hint=hint)
     if version is None:
         known = f"its newest is {dataset.latest_version}" if dataset.latest_version else "it has none yet"
         raise NotFound(f"dataset {dataset.name!r} has no version {number or 1}; {known}")

@@ -171,18 +171,28 @@ class DatasetStore:
         """Return a version."""
         row = await self._tx.fetchrow(
             """SELECT published, status, cleared FROM dataset_version
-            WHERE tenant = $1 AND dataset_id = $2 AND version = $3""",
+            WHERE tenant = $1 AND dataset_id = $2 AND version = $3 AND expired_at IS NULL""",
             self._tenant,
             dataset_id,
             number,
         )
         return _version(row) if row else None
 
+    async def expired(self, dataset_id: str, number: int) -> str | None:
+        """Return why a version is forgotten; None where it is not."""
+        return await self._tx.fetchval(
+            """SELECT expired FROM dataset_version
+            WHERE tenant = $1 AND dataset_id = $2 AND version = $3 AND expired_at IS NOT NULL""",
+            self._tenant,
+            dataset_id,
+            number,
+        )
+
     async def versions(self, dataset_id: str, before: int, size: int) -> list[DatasetVersionPublished]:
         """Return versions with numbers below `before`, newest first."""
         rows = await self._tx.fetch(
             """SELECT published, status, cleared FROM dataset_version
-            WHERE tenant = $1 AND dataset_id = $2 AND version < $3
+            WHERE tenant = $1 AND dataset_id = $2 AND version < $3 AND expired_at IS NULL
             ORDER BY version DESC LIMIT $4""",
             self._tenant,
             dataset_id,

@@ -80,7 +80,8 @@ class HistoryStore:
         """Return the versions of a dataset, or its `most` newest, in order."""
         rows = await self._tx.fetch(
             """SELECT version, published, offered, retracted, watermark, status, created_at, erasure_epoch
-            FROM dataset_version WHERE tenant = $1 AND dataset_id = $2 ORDER BY version DESC LIMIT $3""",
+            FROM dataset_version WHERE tenant = $1 AND dataset_id = $2 AND expired_at IS NULL
+            ORDER BY version DESC LIMIT $3""",
             self._tenant,
             dataset.id,
             most,
@@ -140,6 +141,16 @@ class HistoryStore:
         if row is None or row["unknown"]:
             return Holding(row["rows"] if row else 0, None, None)
         return Holding(row["rows"], row["from_us"] or 0, row["to_us"] or 0)
+
+    async def released(self, dataset_id: str) -> Ranges:
+        """Return the commits whose rows go, or are gone."""
+        rows = await self._tx.fetch(
+            """SELECT number FROM dataset_commit
+            WHERE tenant = $1 AND dataset_id = $2 AND released_at IS NOT NULL""",
+            self._tenant,
+            dataset_id,
+        )
+        return Ranges.of((row["number"], row["number"]) for row in rows)
 
     async def batches_in(self, dataset_id: str, commits: Ranges) -> list[str]:
         """Return the batches that came in commits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,9 +14,10 @@ from holdtrue_lake.compaction import compact
 from holdtrue_lake.leases import TableBusy
 from holdtrue_lake.storage import has_table, rows_uri
 from holdtrue_lake.table import Fenced
-from holdtrue_lake.upkeep import vacuum
+from holdtrue_lake.upkeep import drop_commits, vacuum
 
 from holdtrue_registry.store.datasets import every_dataset
+from holdtrue_registry.store.expiry import ExpiryStore
 from holdtrue_registry.store.history import HistoryStore
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Upkeep:
         self._holder = settings.instance_id
         self._actor = Actor(settings.tenant, "registry", ActorKind.SERVICE)
         self._seconds = settings.upkeep_seconds
+        self._grace = timedelta(seconds=settings.expire_grace_seconds)
         self._stopping = asyncio.Event()
 
     async def start(self) -> None:
@@ -77,10 +80,22 @@ class Upkeep:
 
     async def _look_after(self, dataset: Dataset) -> None:
         async with self._leases.writer(self._actor.tenant, dataset.id, self._holder):
+            await self._drop(dataset)
             done = await asyncio.to_thread(compact, self._lake, dataset.id, await self._versions(dataset))
             removed = await asyncio.to_thread(vacuum, self._lake, dataset.id)
         if done.removed or removed:
             _log.info("a table is compacted", dataset=dataset.name, files=done.removed, into=done.added, gone=removed)
+
+    async def _drop(self, dataset: Dataset) -> None:
+        """Delete rows that no version has had for a while; what a crash breaks off is done again."""
+        async with self._outbox.transaction(self._actor) as tx:
+            commits = await ExpiryStore(tx).released(dataset.id, self._grace)
+        if not commits:
+            return
+        rows = await asyncio.to_thread(drop_commits, self._lake, dataset.id, commits)
+        async with self._outbox.transaction(self._actor) as tx:
+            await ExpiryStore(tx).drop(dataset.id, commits)
+        _log.info("rows that no version has are deleted", dataset=dataset.name, commits=str(commits), rows=rows)
 
     async def _versions(self, dataset: Dataset) -> Sequence[Ranges]:
         async with self._outbox.transaction(self._actor) as tx:

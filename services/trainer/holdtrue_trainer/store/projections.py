@@ -65,6 +65,15 @@ class DatasetStore:
             found.status = DATASET_VERSION_STATUS_PUBLISHED
             await self.put(found)
 
+    async def forget(self, dataset_id: str, version: int) -> None:
+        """Know a version no more."""
+        await self._tx.execute(
+            "DELETE FROM dataset_version WHERE tenant = $1 AND dataset_id = $2 AND version = $3",
+            self._tenant,
+            dataset_id,
+            version,
+        )
+
     async def change(self, dataset_id: str, erased: ErasedVersion, epoch: int) -> None:
         """Know what a version, if it is known, is since an erasure took rows out of it."""
         found = await self.find(dataset_id, erased.version)

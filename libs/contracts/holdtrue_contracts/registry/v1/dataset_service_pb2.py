@@ -26,11 +26,12 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from holdtrue_contracts.registry.v1 import dataset_history_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2
 from holdtrue_contracts.registry.v1 import datasets_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_datasets__pb2
 from holdtrue_contracts.registry.v1 import erasure_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2
+from holdtrue_contracts.registry.v1 import expiry_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2
 from holdtrue_contracts.registry.v1 import quarantine_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2
 from holdtrue_contracts.registry.v1 import rules_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4holdtrue_contracts/registry/v1/dataset_service.proto\x12\x14holdtrue.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x34holdtrue_contracts/registry/v1/dataset_history.proto\x1a-holdtrue_contracts/registry/v1/datasets.proto\x1a,holdtrue_contracts/registry/v1/erasure.proto\x1a/holdtrue_contracts/registry/v1/quarantine.proto\x1a*holdtrue_contracts/registry/v1/rules.proto\"\x8e\x02\n\x07\x44\x61taset\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tschema_id\x18\x03 \x01(\t\x12\x33\n\x06schema\x18\x04 \x01(\x0b\x32#.holdtrue.registry.v1.DatasetSchema\x12\x16\n\x0elatest_version\x18\x05 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x06 \x01(\x03\x12\x13\n\x0bquarantined\x18\x07 \x01(\x03\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cversion_rows\x18\t \x01(\x03\x12\x14\n\x0crules_digest\x18\n \x01(\t\"~\n\x14\x43reateDatasetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x06schema\x18\x02 \x01(\x0b\x32#.holdtrue.registry.v1.DatasetSchema\x12\x14\n\x0cversion_rows\x18\x03 \x01(\x03\x12\r\n\x05rules\x18\x04 \x01(\t\"G\n\x15\x43reateDatasetResponse\x12.\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x1d.holdtrue.registry.v1.Dataset\"$\n\x11GetDatasetRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\"D\n\x12GetDatasetResponse\x12.\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x1d.holdtrue.registry.v1.Dataset\"<\n\x13ListDatasetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x14ListDatasetsResponse\x12/\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x1d.holdtrue.registry.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x18GetDatasetVersionRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"[\n\x19GetDatasetVersionResponse\x12>\n\x07version\x18\x01 \x01(\x0b\x32-.holdtrue.registry.v1.DatasetVersionPublished\"T\n\x1aListDatasetVersionsRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"w\n\x1bListDatasetVersionsResponse\x12?\n\x08versions\x18\x01 \x03(\x0b\x32-.holdtrue.registry.v1.DatasetVersionPublished\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\";\n\x15PublishVersionRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x11\n\tbatch_ids\x18\x02 \x03(\t\"\xf2\x01\n\x16PublishVersionResponse\x12>\n\x07version\x18\x01 \x01(\x0b\x32-.holdtrue.registry.v1.DatasetVersionPublished\x12R\n\x0bquarantined\x18\x02 \x03(\x0b\x32=.holdtrue.registry.v1.PublishVersionResponse.QuarantinedEntry\x12\x10\n\x08\x65xamples\x18\x03 \x03(\t\x1a\x32\n\x10QuarantinedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x89\x0f\n\x0e\x44\x61tasetService\x12h\n\rCreateDataset\x12*.holdtrue.registry.v1.CreateDatasetRequest\x1a+.holdtrue.registry.v1.CreateDatasetResponse\x12_\n\nGetDataset\x12\'.holdtrue.registry.v1.GetDatasetRequest\x1a(.holdtrue.registry.v1.GetDatasetResponse\x12\x65\n\x0cListDatasets\x12).holdtrue.registry.v1.ListDatasetsRequest\x1a*.holdtrue.registry.v1.ListDatasetsResponse\x12t\n\x11GetDatasetVersion\x12..holdtrue.registry.v1.GetDatasetVersionRequest\x1a/.holdtrue.registry.v1.GetDatasetVersionResponse\x12z\n\x13ListDatasetVersions\x12\x30.holdtrue.registry.v1.ListDatasetVersionsRequest\x1a\x31.holdtrue.registry.v1.ListDatasetVersionsResponse\x12k\n\x0ePublishVersion\x12+.holdtrue.registry.v1.PublishVersionRequest\x1a,.holdtrue.registry.v1.PublishVersionResponse\x12w\n\x12ListDatasetCommits\x12/.holdtrue.registry.v1.ListDatasetCommitsRequest\x1a\x30.holdtrue.registry.v1.ListDatasetCommitsResponse\x12n\n\x0f\x43ompareVersions\x12,.holdtrue.registry.v1.CompareVersionsRequest\x1a-.holdtrue.registry.v1.CompareVersionsResponse\x12k\n\x0eRetractCommits\x12+.holdtrue.registry.v1.RetractCommitsRequest\x1a,.holdtrue.registry.v1.RetractCommitsResponse\x12n\n\x0fRollBackVersion\x12,.holdtrue.registry.v1.RollBackVersionRequest\x1a-.holdtrue.registry.v1.RollBackVersionResponse\x12k\n\x0e\x43learSuspicion\x12+.holdtrue.registry.v1.ClearSuspicionRequest\x1a,.holdtrue.registry.v1.ClearSuspicionResponse\x12Y\n\x08PutRules\x12%.holdtrue.registry.v1.PutRulesRequest\x1a&.holdtrue.registry.v1.PutRulesResponse\x12Y\n\x08GetRules\x12%.holdtrue.registry.v1.GetRulesRequest\x1a&.holdtrue.registry.v1.GetRulesResponse\x12\x61\n\nInferRules\x12\'.holdtrue.registry.v1.InferRulesRequest\x1a(.holdtrue.registry.v1.InferRulesResponse(\x01\x12k\n\x0eListQuarantine\x12+.holdtrue.registry.v1.ListQuarantineRequest\x1a,.holdtrue.registry.v1.ListQuarantineResponse\x12\x65\n\x0c\x45raseSubject\x12).holdtrue.registry.v1.EraseSubjectRequest\x1a*.holdtrue.registry.v1.EraseSubjectResponse\x12_\n\nGetErasure\x12\'.holdtrue.registry.v1.GetErasureRequest\x1a(.holdtrue.registry.v1.GetErasureResponse\x12\x65\n\x0cListErasures\x12).holdtrue.registry.v1.ListErasuresRequest\x1a*.holdtrue.registry.v1.ListErasuresResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4holdtrue_contracts/registry/v1/dataset_service.proto\x12\x14holdtrue.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x34holdtrue_contracts/registry/v1/dataset_history.proto\x1a-holdtrue_contracts/registry/v1/datasets.proto\x1a,holdtrue_contracts/registry/v1/erasure.proto\x1a+holdtrue_contracts/registry/v1/expiry.proto\x1a/holdtrue_contracts/registry/v1/quarantine.proto\x1a*holdtrue_contracts/registry/v1/rules.proto\"\x8e\x02\n\x07\x44\x61taset\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tschema_id\x18\x03 \x01(\t\x12\x33\n\x06schema\x18\x04 \x01(\x0b\x32#.holdtrue.registry.v1.DatasetSchema\x12\x16\n\x0elatest_version\x18\x05 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x06 \x01(\x03\x12\x13\n\x0bquarantined\x18\x07 \x01(\x03\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cversion_rows\x18\t \x01(\x03\x12\x14\n\x0crules_digest\x18\n \x01(\t\"~\n\x14\x43reateDatasetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x06schema\x18\x02 \x01(\x0b\x32#.holdtrue.registry.v1.DatasetSchema\x12\x14\n\x0cversion_rows\x18\x03 \x01(\x03\x12\r\n\x05rules\x18\x04 \x01(\t\"G\n\x15\x43reateDatasetResponse\x12.\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x1d.holdtrue.registry.v1.Dataset\"$\n\x11GetDatasetRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\"D\n\x12GetDatasetResponse\x12.\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x1d.holdtrue.registry.v1.Dataset\"<\n\x13ListDatasetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x14ListDatasetsResponse\x12/\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x1d.holdtrue.registry.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x18GetDatasetVersionRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"[\n\x19GetDatasetVersionResponse\x12>\n\x07version\x18\x01 \x01(\x0b\x32-.holdtrue.registry.v1.DatasetVersionPublished\"T\n\x1aListDatasetVersionsRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"w\n\x1bListDatasetVersionsResponse\x12?\n\x08versions\x18\x01 \x03(\x0b\x32-.holdtrue.registry.v1.DatasetVersionPublished\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\";\n\x15PublishVersionRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x11\n\tbatch_ids\x18\x02 \x03(\t\"\xf2\x01\n\x16PublishVersionResponse\x12>\n\x07version\x18\x01 \x01(\x0b\x32-.holdtrue.registry.v1.DatasetVersionPublished\x12R\n\x0bquarantined\x18\x02 \x03(\x0b\x32=.holdtrue.registry.v1.PublishVersionResponse.QuarantinedEntry\x12\x10\n\x08\x65xamples\x18\x03 \x03(\t\x1a\x32\n\x10QuarantinedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32\x99\x12\n\x0e\x44\x61tasetService\x12h\n\rCreateDataset\x12*.holdtrue.registry.v1.CreateDatasetRequest\x1a+.holdtrue.registry.v1.CreateDatasetResponse\x12_\n\nGetDataset\x12\'.holdtrue.registry.v1.GetDatasetRequest\x1a(.holdtrue.registry.v1.GetDatasetResponse\x12\x65\n\x0cListDatasets\x12).holdtrue.registry.v1.ListDatasetsRequest\x1a*.holdtrue.registry.v1.ListDatasetsResponse\x12t\n\x11GetDatasetVersion\x12..holdtrue.registry.v1.GetDatasetVersionRequest\x1a/.holdtrue.registry.v1.GetDatasetVersionResponse\x12z\n\x13ListDatasetVersions\x12\x30.holdtrue.registry.v1.ListDatasetVersionsRequest\x1a\x31.holdtrue.registry.v1.ListDatasetVersionsResponse\x12k\n\x0ePublishVersion\x12+.holdtrue.registry.v1.PublishVersionRequest\x1a,.holdtrue.registry.v1.PublishVersionResponse\x12w\n\x12ListDatasetCommits\x12/.holdtrue.registry.v1.ListDatasetCommitsRequest\x1a\x30.holdtrue.registry.v1.ListDatasetCommitsResponse\x12n\n\x0f\x43ompareVersions\x12,.holdtrue.registry.v1.CompareVersionsRequest\x1a-.holdtrue.registry.v1.CompareVersionsResponse\x12k\n\x0eRetractCommits\x12+.holdtrue.registry.v1.RetractCommitsRequest\x1a,.holdtrue.registry.v1.RetractCommitsResponse\x12n\n\x0fRollBackVersion\x12,.holdtrue.registry.v1.RollBackVersionRequest\x1a-.holdtrue.registry.v1.RollBackVersionResponse\x12_\n\nPinVersion\x12\'.holdtrue.registry.v1.PinVersionRequest\x1a(.holdtrue.registry.v1.PinVersionResponse\x12\x65\n\x0cUnpinVersion\x12).holdtrue.registry.v1.UnpinVersionRequest\x1a*.holdtrue.registry.v1.UnpinVersionResponse\x12Y\n\x08ListPins\x12%.holdtrue.registry.v1.ListPinsRequest\x1a&.holdtrue.registry.v1.ListPinsResponse\x12k\n\x0e\x45xpireVersions\x12+.holdtrue.registry.v1.ExpireVersionsRequest\x1a,.holdtrue.registry.v1.ExpireVersionsResponse\x12k\n\x0e\x43learSuspicion\x12+.holdtrue.registry.v1.ClearSuspicionRequest\x1a,.holdtrue.registry.v1.ClearSuspicionResponse\x12Y\n\x08PutRules\x12%.holdtrue.registry.v1.PutRulesRequest\x1a&.holdtrue.registry.v1.PutRulesResponse\x12Y\n\x08GetRules\x12%.holdtrue.registry.v1.GetRulesRequest\x1a&.holdtrue.registry.v1.GetRulesResponse\x12\x61\n\nInferRules\x12\'.holdtrue.registry.v1.InferRulesRequest\x1a(.holdtrue.registry.v1.InferRulesResponse(\x01\x12k\n\x0eListQuarantine\x12+.holdtrue.registry.v1.ListQuarantineRequest\x1a,.holdtrue.registry.v1.ListQuarantineResponse\x12\x65\n\x0c\x45raseSubject\x12).holdtrue.registry.v1.EraseSubjectRequest\x1a*.holdtrue.registry.v1.EraseSubjectResponse\x12_\n\nGetErasure\x12\'.holdtrue.registry.v1.GetErasureRequest\x1a(.holdtrue.registry.v1.GetErasureResponse\x12\x65\n\x0cListErasures\x12).holdtrue.registry.v1.ListErasuresRequest\x1a*.holdtrue.registry.v1.ListErasuresResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,34 +40,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PUBLISHVERSIONRESPONSE_QUARANTINEDENTRY']._loaded_options = None
   _globals['_PUBLISHVERSIONRESPONSE_QUARANTINEDENTRY']._serialized_options = b'8\001'
-  _globals['_DATASET']._serialized_start=352
-  _globals['_DATASET']._serialized_end=622
-  _globals['_CREATEDATASETREQUEST']._serialized_start=624
-  _globals['_CREATEDATASETREQUEST']._serialized_end=750
-  _globals['_CREATEDATASETRESPONSE']._serialized_start=752
-  _globals['_CREATEDATASETRESPONSE']._serialized_end=823
-  _globals['_GETDATASETREQUEST']._serialized_start=825
-  _globals['_GETDATASETREQUEST']._serialized_end=861
-  _globals['_GETDATASETRESPONSE']._serialized_start=863
-  _globals['_GETDATASETRESPONSE']._serialized_end=931
-  _globals['_LISTDATASETSREQUEST']._serialized_start=933
-  _globals['_LISTDATASETSREQUEST']._serialized_end=993
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=995
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=1091
-  _globals['_GETDATASETVERSIONREQUEST']._serialized_start=1093
-  _globals['_GETDATASETVERSIONREQUEST']._serialized_end=1153
-  _globals['_GETDATASETVERSIONRESPONSE']._serialized_start=1155
-  _globals['_GETDATASETVERSIONRESPONSE']._serialized_end=1246
-  _globals['_LISTDATASETVERSIONSREQUEST']._serialized_start=1248
-  _globals['_LISTDATASETVERSIONSREQUEST']._serialized_end=1332
-  _globals['_LISTDATASETVERSIONSRESPONSE']._serialized_start=1334
-  _globals['_LISTDATASETVERSIONSRESPONSE']._serialized_end=1453
-  _globals['_PUBLISHVERSIONREQUEST']._serialized_start=1455
-  _globals['_PUBLISHVERSIONREQUEST']._serialized_end=1514
-  _globals['_PUBLISHVERSIONRESPONSE']._serialized_start=1517
-  _globals['_PUBLISHVERSIONRESPONSE']._serialized_end=1759
-  _globals['_PUBLISHVERSIONRESPONSE_QUARANTINEDENTRY']._serialized_start=1709
-  _globals['_PUBLISHVERSIONRESPONSE_QUARANTINEDENTRY']._serialized_end=1759
-  _globals['_DATASETSERVICE']._serialized_start=1762
-  _globals['_DATASETSERVICE']._serialized_end=3691
+  _globals['_DATASET']._serialized_start=397
+  _globals['_DATASET']._serialized_end=667
+  _globals['_CREATEDATASETREQUEST']._serialized_start=669
+  _globals['_CREATEDATASETREQUEST']._serialized_end=795
+  _globals['_CREATEDATASETRESPONSE']._serialized_start=797
+  _globals['_CREATEDATASETRESPONSE']._serialized_end=868
+  _globals['_GETDATASETREQUEST']._serialized_start=870
+  _globals['_GETDATASETREQUEST']._serialized_end=906
+  _globals['_GETDATASETRESPONSE']._serialized_start=908
+  _globals['_GETDATASETRESPONSE']._serialized_end=976
+  _globals['_LISTDATASETSREQUEST']._serialized_start=978
+  _globals['_LISTDATASETSREQUEST']._serialized_end=1038
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=1040
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=1136
+  _globals['_GETDATASETVERSIONREQUEST']._serialized_start=1138
+  _globals['_GETDATASETVERSIONREQUEST']._serialized_end=1198
+  _globals['_GETDATASETVERSIONRESPONSE']._serialized_start=1200
+  _globals['_GETDATASETVERSIONRESPONSE']._serialized_end=1291
+  _globals['_LISTDATASETVERSIONSREQUEST']._serialized_start=1293
+  _globals['_LISTDATASETVERSIONSREQUEST']._serialized_end=1377
+  _globals['_LISTDATASETVERSIONSRESPONSE']._serialized_start=1379
+  _globals['_LISTDATASETVERSIONSRESPONSE']._serialized_end=1498
+  _globals['_PUBLISHVERSIONREQUEST']._serialized_start=1500
+  _globals['_PUBLISHVERSIONREQUEST']._serialized_end=1559
+  _globals['_PUBLISHVERSIONRESPONSE']._serialized_start=1562
+  _globals['_PUBLISHVERSIONRESPONSE']._serialized_end=1804
+  _globals['_PUBLISHVERSIONRESPONSE_QUARANTINEDENTRY']._serialized_start=1754
+  _globals['_PUBLISHVERSIONRESPONSE_QUARANTINEDENTRY']._serialized_end=1804
+  _globals['_DATASETSERVICE']._serialized_start=1807
+  _globals['_DATASETSERVICE']._serialized_end=4136
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ import warnings
 from holdtrue_contracts.registry.v1 import dataset_history_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2
 from holdtrue_contracts.registry.v1 import dataset_service_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_dataset__service__pb2
 from holdtrue_contracts.registry.v1 import erasure_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2
+from holdtrue_contracts.registry.v1 import expiry_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2
 from holdtrue_contracts.registry.v1 import quarantine_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2
 from holdtrue_contracts.registry.v1 import rules_pb2 as holdtrue__contracts_dot_registry_dot_v1_dot_rules__pb2
 
@@ -88,6 +89,26 @@ class DatasetServiceStub:
                 '/holdtrue.registry.v1.DatasetService/RollBackVersion',
                 request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionRequest.SerializeToString,
                 response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionResponse.FromString,
+                _registered_method=True)
+        self.PinVersion = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/PinVersion',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.PinVersionRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.PinVersionResponse.FromString,
+                _registered_method=True)
+        self.UnpinVersion = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/UnpinVersion',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.UnpinVersionRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.UnpinVersionResponse.FromString,
+                _registered_method=True)
+        self.ListPins = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/ListPins',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.ListPinsRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.ListPinsResponse.FromString,
+                _registered_method=True)
+        self.ExpireVersions = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/ExpireVersions',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.ExpireVersionsRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.ExpireVersionsResponse.FromString,
                 _registered_method=True)
         self.ClearSuspicion = channel.unary_unary(
                 '/holdtrue.registry.v1.DatasetService/ClearSuspicion',
@@ -205,6 +226,34 @@ class DatasetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PinVersion(self, request, context):
+        """Keep a version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpinVersion(self, request, context):
+        """Withdraw a person's pin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPins(self, request, context):
+        """Why versions are kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExpireVersions(self, request, context):
+        """Forget old versions that nobody wants to keep.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ClearSuspicion(self, request, context):
         """Let a suspect version be used.
         """
@@ -313,6 +362,26 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     servicer.RollBackVersion,
                     request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionRequest.FromString,
                     response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionResponse.SerializeToString,
+            ),
+            'PinVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.PinVersion,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.PinVersionRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.PinVersionResponse.SerializeToString,
+            ),
+            'UnpinVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpinVersion,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.UnpinVersionRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.UnpinVersionResponse.SerializeToString,
+            ),
+            'ListPins': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPins,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.ListPinsRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.ListPinsResponse.SerializeToString,
+            ),
+            'ExpireVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExpireVersions,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.ExpireVersionsRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.ExpireVersionsResponse.SerializeToString,
             ),
             'ClearSuspicion': grpc.unary_unary_rpc_method_handler(
                     servicer.ClearSuspicion,
@@ -626,6 +695,114 @@ class DatasetService:
             '/holdtrue.registry.v1.DatasetService/RollBackVersion',
             holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionRequest.SerializeToString,
             holdtrue__contracts_dot_registry_dot_v1_dot_dataset__history__pb2.RollBackVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PinVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/PinVersion',
+            holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.PinVersionRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.PinVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpinVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/UnpinVersion',
+            holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.UnpinVersionRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.UnpinVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/ListPins',
+            holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.ListPinsRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.ListPinsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExpireVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/ExpireVersions',
+            holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.ExpireVersionsRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_expiry__pb2.ExpireVersionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,6 +8,7 @@ from grpc import aio as _aio
 from holdtrue_contracts.registry.v1 import dataset_history_pb2 as _dataset_history_pb2
 from holdtrue_contracts.registry.v1 import dataset_service_pb2 as _dataset_service_pb2
 from holdtrue_contracts.registry.v1 import erasure_pb2 as _erasure_pb2
+from holdtrue_contracts.registry.v1 import expiry_pb2 as _expiry_pb2
 from holdtrue_contracts.registry.v1 import quarantine_pb2 as _quarantine_pb2
 from holdtrue_contracts.registry.v1 import rules_pb2 as _rules_pb2
 import abc as _abc_1
@@ -57,6 +58,14 @@ class DatasetServiceStub:
     """Make a version without bad commits."""
     RollBackVersion: _grpc.UnaryUnaryMultiCallable[_dataset_history_pb2.RollBackVersionRequest, _dataset_history_pb2.RollBackVersionResponse]
     """Make a version with the commits of an older one."""
+    PinVersion: _grpc.UnaryUnaryMultiCallable[_expiry_pb2.PinVersionRequest, _expiry_pb2.PinVersionResponse]
+    """Keep a version."""
+    UnpinVersion: _grpc.UnaryUnaryMultiCallable[_expiry_pb2.UnpinVersionRequest, _expiry_pb2.UnpinVersionResponse]
+    """Withdraw a person's pin."""
+    ListPins: _grpc.UnaryUnaryMultiCallable[_expiry_pb2.ListPinsRequest, _expiry_pb2.ListPinsResponse]
+    """Why versions are kept."""
+    ExpireVersions: _grpc.UnaryUnaryMultiCallable[_expiry_pb2.ExpireVersionsRequest, _expiry_pb2.ExpireVersionsResponse]
+    """Forget old versions that nobody wants to keep."""
     ClearSuspicion: _grpc.UnaryUnaryMultiCallable[_dataset_history_pb2.ClearSuspicionRequest, _dataset_history_pb2.ClearSuspicionResponse]
     """Let a suspect version be used."""
     PutRules: _grpc.UnaryUnaryMultiCallable[_rules_pb2.PutRulesRequest, _rules_pb2.PutRulesResponse]
@@ -99,6 +108,14 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Make a version without bad commits."""
     RollBackVersion: _aio.UnaryUnaryMultiCallable[_dataset_history_pb2.RollBackVersionRequest, _dataset_history_pb2.RollBackVersionResponse]  # type: ignore[assignment]
     """Make a version with the commits of an older one."""
+    PinVersion: _aio.UnaryUnaryMultiCallable[_expiry_pb2.PinVersionRequest, _expiry_pb2.PinVersionResponse]  # type: ignore[assignment]
+    """Keep a version."""
+    UnpinVersion: _aio.UnaryUnaryMultiCallable[_expiry_pb2.UnpinVersionRequest, _expiry_pb2.UnpinVersionResponse]  # type: ignore[assignment]
+    """Withdraw a person's pin."""
+    ListPins: _aio.UnaryUnaryMultiCallable[_expiry_pb2.ListPinsRequest, _expiry_pb2.ListPinsResponse]  # type: ignore[assignment]
+    """Why versions are kept."""
+    ExpireVersions: _aio.UnaryUnaryMultiCallable[_expiry_pb2.ExpireVersionsRequest, _expiry_pb2.ExpireVersionsResponse]  # type: ignore[assignment]
+    """Forget old versions that nobody wants to keep."""
     ClearSuspicion: _aio.UnaryUnaryMultiCallable[_dataset_history_pb2.ClearSuspicionRequest, _dataset_history_pb2.ClearSuspicionResponse]  # type: ignore[assignment]
     """Let a suspect version be used."""
     PutRules: _aio.UnaryUnaryMultiCallable[_rules_pb2.PutRulesRequest, _rules_pb2.PutRulesResponse]  # type: ignore[assignment]
@@ -198,6 +215,38 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_history_pb2.RollBackVersionResponse, _abc.Awaitable[_dataset_history_pb2.RollBackVersionResponse]]:
         """Make a version with the commits of an older one."""
+
+    @_abc_1.abstractmethod
+    def PinVersion(
+        self,
+        request: _expiry_pb2.PinVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_expiry_pb2.PinVersionResponse, _abc.Awaitable[_expiry_pb2.PinVersionResponse]]:
+        """Keep a version."""
+
+    @_abc_1.abstractmethod
+    def UnpinVersion(
+        self,
+        request: _expiry_pb2.UnpinVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_expiry_pb2.UnpinVersionResponse, _abc.Awaitable[_expiry_pb2.UnpinVersionResponse]]:
+        """Withdraw a person's pin."""
+
+    @_abc_1.abstractmethod
+    def ListPins(
+        self,
+        request: _expiry_pb2.ListPinsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_expiry_pb2.ListPinsResponse, _abc.Awaitable[_expiry_pb2.ListPinsResponse]]:
+        """Why versions are kept."""
+
+    @_abc_1.abstractmethod
+    def ExpireVersions(
+        self,
+        request: _expiry_pb2.ExpireVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_expiry_pb2.ExpireVersionsResponse, _abc.Awaitable[_expiry_pb2.ExpireVersionsResponse]]:
+        """Forget old versions that nobody wants to keep."""
 
     @_abc_1.abstractmethod
     def ClearSuspicion(

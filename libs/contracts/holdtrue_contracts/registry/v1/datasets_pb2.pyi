@@ -443,6 +443,40 @@ class DatasetVersionRetracted(_message.Message):
 Global___DatasetVersionRetracted: _TypeAlias = DatasetVersionRetracted  # noqa: Y015
 
 @_typing.final
+class DatasetVersionExpired(_message.Message):
+    """A version is forgotten: its number is never given again, and rows that no other version has go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    dataset_id: _builtins.str
+    """Id of the dataset."""
+    name: _builtins.str
+    """Name of the dataset at that time."""
+    version: _builtins.int
+    """Number of the version."""
+    reason: _builtins.str
+    """Why."""
+    def __init__(
+        self,
+        *,
+        dataset_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        version: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "name", b"name", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatasetVersionExpired: _TypeAlias = DatasetVersionExpired  # noqa: Y015
+
+@_typing.final
 class ErasedVersion(_message.Message):
     """A version of which an erasure took rows."""
 
