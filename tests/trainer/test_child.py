@@ -264,6 +264,7 @@ def test_boosted_trees_of_others_are_kept_as_theirs_served_as_onnx_and_repeat(
     assert (manifest.kind, sorted(manifest.files)) == ("onnx", sorted([kind, "onnx"]))
     assert (folders[0] / exchange.MODELS[kind]).read_bytes() == (folders[1] / exchange.MODELS[kind]).read_bytes()
     assert first.candidate.metrics["auc"] > 0.9
+    assert manifest.pins[name] == sys.modules[name].__version__
 
 
 def test_an_estimator_whose_package_is_missing_names_it(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import platform
 import sys
 from importlib.metadata import version
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from holdtrue_models import Manifest, Signature, load
@@ -139,17 +140,28 @@ def _write(folder: Path, package: Package, training: Rows, reference: Reference,
 
 def _pins(job: Job, training: Rows, holdout: Rows) -> dict[str, str]:
     """Return what a later run must have in common with this one to give the same model."""
-    return {name: version(name) for name in PINNED} | {
-        "python": platform.python_version(),
-        "platform": f"{sys.platform}-{platform.machine()}",
-        "threads": os.environ.get("OMP_NUM_THREADS", ""),
-        "network": os.environ.get("HOLDTRUE_CHILD_NETWORK", "not isolated"),
-        "dataset": job.dataset_digest,
-        "training rows": training.digest,
-        "hold-out rows": holdout.digest,
-        "recipe": hashlib.sha256(job.recipe.encode()).hexdigest(),
-        "seed": str(job.seed),
-    }
+    return (
+        {name: version(name) for name in PINNED}
+        | _library(parse(job.recipe))
+        | {
+            "python": platform.python_version(),
+            "platform": f"{sys.platform}-{platform.machine()}",
+            "threads": os.environ.get("OMP_NUM_THREADS", ""),
+            "network": os.environ.get("HOLDTRUE_CHILD_NETWORK", "not isolated"),
+            "dataset": job.dataset_digest,
+            "training rows": training.digest,
+            "hold-out rows": holdout.digest,
+            "recipe": hashlib.sha256(job.recipe.encode()).hexdigest(),
+            "seed": str(job.seed),
+        }
+    )
+
+
+def _library(recipe: Recipe) -> dict[str, str]:
+    """Return the version of what the recipe trains with, if that is not scikit-learn."""
+    if recipe.artifact or recipe.module.startswith("sklearn"):
+        return {}
+    return {recipe.module: cast("Any", importlib.import_module(recipe.module)).__version__}
 
 
 def _success(job: Job, learnt: Ints, reference: Reference, champion: Scored | None, manifest: Manifest) -> Success:
