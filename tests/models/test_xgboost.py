@@ -25,7 +25,7 @@ from holdtrue_models.content import recognise
 from holdtrue_models.forest_model import check_answer
 from holdtrue_models.package import export
 from holdtrue_models.ubjson import read_ubjson
-from holdtrue_models.worker import Worker
+from holdtrue_models.worker import Worker, try_out
 from holdtrue_models.xgboost_file import read_xgboost
 from hypothesis import given
 from hypothesis import strategies as st
@@ -272,6 +272,13 @@ def test_other_answers_than_recorded_are_refused(package: Package, source: bytes
     file = replace(package.model.manifest.files["ubj"], digest=hashlib.sha256(data).hexdigest())
     with pytest.raises(ParityError, match="check rows"):
         load(data, replace(complete(package), files={"ubj": file}))
+
+
+def test_hostile_file_is_refused_by_the_limited_process(package: Package, source: bytes) -> None:
+    data = edited(source, chain(20_000))
+    file = replace(package.model.manifest.files["ubj"], digest=hashlib.sha256(data).hexdigest())
+    with pytest.raises(UnsafeModel, match="more than 1000 levels"):
+        try_out(data, replace(complete(package), files={"ubj": file}))
 
 
 def test_bytes_that_are_not_the_ones_named_are_refused(package: Package, source: bytes) -> None:
