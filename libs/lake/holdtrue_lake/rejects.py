@@ -17,7 +17,7 @@ from holdtrue_lake.schema import SUBJECT
 from holdtrue_lake.storage import DatasetMissing, open_table, quarantine_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime
 
     from holdtrue_lake.payload import Mask
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Place: TypeAlias = tuple[int, int, int, int]
 """Where a record stands in the list: time of ingestion in microseconds, partition, offset, row."""
 _KEYS = ["_ingest_time", "_part", "_off", "_row"]
+_TIME = pa.timestamp("us", "UTC")
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,20 @@ def read_rejects(  # noqa: PLR0913  what there is to choose
     after: Place | None = None,
     size: int = 100,
     most_bytes: int = 1 << 30,
+    until: datetime | None = None,
+    hidden: Collection[Place] = (),
 ) -> Rejects:
     """Read a page of refused records, the newest first and in the order of their batch.
 
-    Only those of a batch, or whose first fault has the `code`; the page goes on `after` a place and ends before the
-    records' bytes are more than `most_bytes` together, but has one record at least.
+    Only those of a batch, or whose first fault has the `code`, or that were refused `until` a time, and none of the
+    `hidden`; the page goes on `after` a place and ends before the records' bytes are more than `most_bytes` together,
+    but has one record at least.
     """
     try:
         table = open_table(quarantine_uri(root, dataset_id)).to_pyarrow_dataset()
     except DatasetMissing:
         return Rejects({}, (), last=True)
-    found = table.to_table(filter=_wanted(batch_id, code), columns=[*_KEYS, "code"])
+    found = _shown(table.to_table(filter=_wanted(batch_id, code, until), columns=[*_KEYS, "code"]), hidden)
     keys = _keys(found)
     later = np.ones(found.num_rows, np.bool_) if after is None else _after(keys, after)
     order = np.lexsort(keys[::-1])
@@ -84,8 +88,15 @@ def read_rejects(  # noqa: PLR0913  what there is to choose
     )
 
 
-def _wanted(batch_id: str, code: str) -> pc.Expression:
-    wanted = pc.scalar(True)
+def _shown(found: pa.Table, hidden: Collection[Place]) -> pa.Table:
+    if not hidden:
+        return found
+    places = zip(*(found.column(name).cast(pa.int64()).to_pylist() for name in _KEYS), strict=True)
+    return found.filter(pa.array([place not in hidden for place in places], pa.bool_()))
+
+
+def _wanted(batch_id: str, code: str, until: datetime | None) -> pc.Expression:
+    wanted = pc.scalar(True) if until is None else pc.field("_ingest_time") <= pa.scalar(until, _TIME)
     for name, value in (("batch_id", batch_id), ("code", code)):
         if value:
             wanted &= pc.field(name) == value

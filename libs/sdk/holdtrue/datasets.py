@@ -43,6 +43,7 @@ from holdtrue.erasures import DatasetErasures
 from holdtrue.errors import AlreadyExists, InvalidArgument, NotFound
 from holdtrue.expiry import DatasetExpiry
 from holdtrue.paging import pages
+from holdtrue.replay import DatasetReplay
 from holdtrue.waiting import Progress, silent
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Added:
     """The first of them in words."""
 
 
-class Datasets(DatasetHistory, DatasetErasures, DatasetExpiry):
+class Datasets(DatasetHistory, DatasetErasures, DatasetExpiry, DatasetReplay):
     """The registry's datasets. What it returns are the platform's own messages."""
 
     def __init__(self, connection: Connection) -> None:

@@ -47,6 +47,7 @@ COMMANDS: Commands = {
         {
             "infer": (f"{_HERE}.data:infer", "Propose schema and rules from a sample"),
             "rejects": (f"{_HERE}.data:rejects", "Show the records that were refused, and why"),
+            "replay": (f"{_HERE}.replay:replay", "Offer refused records again"),
         },
     ),
     "train": (f"{_HERE}.train:train", "Train a model on a dataset, through its gate"),

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from holdtrue_contracts.registry.v1 import quarantine_pb2 as pb
 from holdtrue_core.rpc import actor_of, timestamp
 from holdtrue_lake.protection import Protection
 from holdtrue_lake.rejects import read_rejects
+from holdtrue_lake.reoffer import Original, reoffer
 
-from holdtrue_registry.rpc.methods import DatasetMethods, find
+from holdtrue_registry.rpc.methods import DatasetMethods, find, locked, reason_of
 from holdtrue_registry.rpc.paging import numbers_of, page_size, token
+from holdtrue_registry.store.replay import ReplayStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
     from holdtrue_registry.domain.datasets import Dataset
 
+MOST_REPLAYED, MOST_REPLAYED_BYTES = 20_000, 16 << 20
+"""Records, and bytes of them, that one call offers again."""
 MOST_PAGE_BYTES = 2 << 20
 """Original bytes on one page; what a message may be is more."""
 
@@ -36,6 +41,7 @@ class QuarantineMethods(DatasetMethods):
         size, after = page_size(request.page_size), _place(request.page_token)
         async with self._outbox.transaction(actor_of(context)) as tx:
             dataset = await find(tx, request.dataset)
+            hidden = await ReplayStore(tx).places(dataset.id)
         found = await asyncio.to_thread(
             read_rejects,
             self._lake,
@@ -45,6 +51,7 @@ class QuarantineMethods(DatasetMethods):
             after=after,
             size=size,
             most_bytes=MOST_PAGE_BYTES,
+            hidden=hidden,
         )
         raw = await self._opened(dataset, found.page, actor_of(context).tenant) if request.with_bytes else {}
         return pb.ListQuarantineResponse(
@@ -52,6 +59,41 @@ class QuarantineMethods(DatasetMethods):
             next_page_token="" if found.last else token("/".join(map(str, found.page[-1].place))),
             total=sum(found.codes.values()),
             codes=found.codes,
+        )
+
+    async def ReplayQuarantine(
+        self, request: pb.ReplayQuarantineRequest, context: ServicerContext
+    ) -> pb.ReplayQuarantineResponse:
+        """Offer refused records again: in one transaction they are marked and sent, so that each is offered once."""
+        reason = reason_of(request, "say why, for example what has changed in the rules; it is kept with the records")
+        until = request.until.ToDatetime(UTC) if request.HasField("until") else datetime.now(UTC)
+        async with self._outbox.transaction(actor_of(context)) as tx:
+            dataset = await locked(tx, request.dataset, 0)
+            store = ReplayStore(tx)
+            found = await asyncio.to_thread(
+                read_rejects,
+                self._lake,
+                dataset.id,
+                batch_id=request.batch_id,
+                code=request.code,
+                size=MOST_REPLAYED,
+                most_bytes=MOST_REPLAYED_BYTES,
+                until=until,
+                hidden=await store.places(dataset.id),
+            )
+            raw = await self._opened(dataset, found.page, tx.actor.tenant)
+            offered = await asyncio.to_thread(reoffer, dataset.id, [Original(*each) for each in raw.items()])
+            if not request.dry_run:
+                for batch, places in offered.batches:
+                    await store.add(dataset.id, places, batch.batch_id, reason)
+                    tx.publish(batch)
+        count = sum(len(places) for _, places in offered.batches)
+        return pb.ReplayQuarantineResponse(
+            records=count,
+            batch_ids=[batch.batch_id for batch, _ in offered.batches],
+            left=sum(found.codes.values()) - len(found.page),
+            skipped=offered.skipped,
+            until=timestamp(until),
         )
 
     async def _opened(self, dataset: Dataset, records: Sequence[Reject], tenant: str) -> dict[Place, bytes]:

@@ -135,6 +135,11 @@ class DatasetServiceStub:
                 request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineRequest.SerializeToString,
                 response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineResponse.FromString,
                 _registered_method=True)
+        self.ReplayQuarantine = channel.unary_unary(
+                '/holdtrue.registry.v1.DatasetService/ReplayQuarantine',
+                request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ReplayQuarantineRequest.SerializeToString,
+                response_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ReplayQuarantineResponse.FromString,
+                _registered_method=True)
         self.EraseSubject = channel.unary_unary(
                 '/holdtrue.registry.v1.DatasetService/EraseSubject',
                 request_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_erasure__pb2.EraseSubjectRequest.SerializeToString,
@@ -289,6 +294,13 @@ class DatasetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplayQuarantine(self, request, context):
+        """Offer refused records again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EraseSubject(self, request, context):
         """Erase a person from all datasets, or only count what they hold.
         """
@@ -407,6 +419,11 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     servicer.ListQuarantine,
                     request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineRequest.FromString,
                     response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineResponse.SerializeToString,
+            ),
+            'ReplayQuarantine': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayQuarantine,
+                    request_deserializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ReplayQuarantineRequest.FromString,
+                    response_serializer=holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ReplayQuarantineResponse.SerializeToString,
             ),
             'EraseSubject': grpc.unary_unary_rpc_method_handler(
                     servicer.EraseSubject,
@@ -938,6 +955,33 @@ class DatasetService:
             '/holdtrue.registry.v1.DatasetService/ListQuarantine',
             holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineRequest.SerializeToString,
             holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ListQuarantineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayQuarantine(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/holdtrue.registry.v1.DatasetService/ReplayQuarantine',
+            holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ReplayQuarantineRequest.SerializeToString,
+            holdtrue__contracts_dot_registry_dot_v1_dot_quarantine__pb2.ReplayQuarantineResponse.FromString,
             options,
             channel_credentials,
             insecure,

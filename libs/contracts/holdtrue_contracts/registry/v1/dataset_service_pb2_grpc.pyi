@@ -76,6 +76,8 @@ class DatasetServiceStub:
     """Propose schema and rules from a sample, sent in parts."""
     ListQuarantine: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.ListQuarantineRequest, _quarantine_pb2.ListQuarantineResponse]
     """Refused records, newest first."""
+    ReplayQuarantine: _grpc.UnaryUnaryMultiCallable[_quarantine_pb2.ReplayQuarantineRequest, _quarantine_pb2.ReplayQuarantineResponse]
+    """Offer refused records again."""
     EraseSubject: _grpc.UnaryUnaryMultiCallable[_erasure_pb2.EraseSubjectRequest, _erasure_pb2.EraseSubjectResponse]
     """Erase a person from all datasets, or only count what they hold."""
     GetErasure: _grpc.UnaryUnaryMultiCallable[_erasure_pb2.GetErasureRequest, _erasure_pb2.GetErasureResponse]
@@ -126,6 +128,8 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     """Propose schema and rules from a sample, sent in parts."""
     ListQuarantine: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.ListQuarantineRequest, _quarantine_pb2.ListQuarantineResponse]  # type: ignore[assignment]
     """Refused records, newest first."""
+    ReplayQuarantine: _aio.UnaryUnaryMultiCallable[_quarantine_pb2.ReplayQuarantineRequest, _quarantine_pb2.ReplayQuarantineResponse]  # type: ignore[assignment]
+    """Offer refused records again."""
     EraseSubject: _aio.UnaryUnaryMultiCallable[_erasure_pb2.EraseSubjectRequest, _erasure_pb2.EraseSubjectResponse]  # type: ignore[assignment]
     """Erase a person from all datasets, or only count what they hold."""
     GetErasure: _aio.UnaryUnaryMultiCallable[_erasure_pb2.GetErasureRequest, _erasure_pb2.GetErasureResponse]  # type: ignore[assignment]
@@ -287,6 +291,14 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_pb2.ListQuarantineResponse, _abc.Awaitable[_quarantine_pb2.ListQuarantineResponse]]:
         """Refused records, newest first."""
+
+    @_abc_1.abstractmethod
+    def ReplayQuarantine(
+        self,
+        request: _quarantine_pb2.ReplayQuarantineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quarantine_pb2.ReplayQuarantineResponse, _abc.Awaitable[_quarantine_pb2.ReplayQuarantineResponse]]:
+        """Offer refused records again."""
 
     @_abc_1.abstractmethod
     def EraseSubject(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/holdtrue_contracts/registry/v1/quarantine.proto\x12\x14holdtrue.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"X\n\x0bRecordFault\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x63olumn\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\x12\x0b\n\x03got\x18\x04 \x01(\t\x12\x0c\n\x04rule\x18\x05 \x01(\t\"\xf9\x01\n\x0eRejectedRecord\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0b\n\x03row\x18\x03 \x01(\x05\x12\x10\n\x08\x62\x61tch_id\x18\x04 \x01(\t\x12.\n\nrefused_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tschema_id\x18\x06 \x01(\t\x12\x14\n\x0crules_digest\x18\x07 \x01(\t\x12\x31\n\x06\x66\x61ults\x18\x08 \x03(\x0b\x32!.holdtrue.registry.v1.RecordFault\x12\x0c\n\x04size\x18\t \x01(\x03\x12\x0b\n\x03raw\x18\n \x01(\x0c\"\x83\x01\n\x15ListQuarantineRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x12\n\nwith_bytes\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"\xed\x01\n\x16ListQuarantineResponse\x12\x35\n\x07records\x18\x01 \x03(\x0b\x32$.holdtrue.registry.v1.RejectedRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x46\n\x05\x63odes\x18\x04 \x03(\x0b\x32\x37.holdtrue.registry.v1.ListQuarantineResponse.CodesEntry\x1a,\n\nCodesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/holdtrue_contracts/registry/v1/quarantine.proto\x12\x14holdtrue.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"X\n\x0bRecordFault\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x63olumn\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\x12\x0b\n\x03got\x18\x04 \x01(\t\x12\x0c\n\x04rule\x18\x05 \x01(\t\"\xf9\x01\n\x0eRejectedRecord\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0b\n\x03row\x18\x03 \x01(\x05\x12\x10\n\x08\x62\x61tch_id\x18\x04 \x01(\t\x12.\n\nrefused_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tschema_id\x18\x06 \x01(\t\x12\x14\n\x0crules_digest\x18\x07 \x01(\t\x12\x31\n\x06\x66\x61ults\x18\x08 \x03(\x0b\x32!.holdtrue.registry.v1.RecordFault\x12\x0c\n\x04size\x18\t \x01(\x03\x12\x0b\n\x03raw\x18\n \x01(\x0c\"\x83\x01\n\x15ListQuarantineRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x12\n\nwith_bytes\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"\xed\x01\n\x16ListQuarantineResponse\x12\x35\n\x07records\x18\x01 \x03(\x0b\x32$.holdtrue.registry.v1.RejectedRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x46\n\x05\x63odes\x18\x04 \x03(\x0b\x32\x37.holdtrue.registry.v1.ListQuarantineResponse.CodesEntry\x1a,\n\nCodesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x96\x01\n\x17ReplayQuarantineRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12)\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x06 \x01(\x08\"\xf5\x01\n\x18ReplayQuarantineResponse\x12\x0f\n\x07records\x18\x01 \x01(\x03\x12\x11\n\tbatch_ids\x18\x02 \x03(\t\x12\x0c\n\x04left\x18\x03 \x01(\x03\x12L\n\x07skipped\x18\x04 \x03(\x0b\x32;.holdtrue.registry.v1.ReplayQuarantineResponse.SkippedEntry\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cSkippedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTQUARANTINERESPONSE_CODESENTRY']._loaded_options = None
   _globals['_LISTQUARANTINERESPONSE_CODESENTRY']._serialized_options = b'8\001'
+  _globals['_REPLAYQUARANTINERESPONSE_SKIPPEDENTRY']._loaded_options = None
+  _globals['_REPLAYQUARANTINERESPONSE_SKIPPEDENTRY']._serialized_options = b'8\001'
   _globals['_RECORDFAULT']._serialized_start=106
   _globals['_RECORDFAULT']._serialized_end=194
   _globals['_REJECTEDRECORD']._serialized_start=197
@@ -44,4 +46,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTQUARANTINERESPONSE']._serialized_end=820
   _globals['_LISTQUARANTINERESPONSE_CODESENTRY']._serialized_start=776
   _globals['_LISTQUARANTINERESPONSE_CODESENTRY']._serialized_end=820
+  _globals['_REPLAYQUARANTINEREQUEST']._serialized_start=823
+  _globals['_REPLAYQUARANTINEREQUEST']._serialized_end=973
+  _globals['_REPLAYQUARANTINERESPONSE']._serialized_start=976
+  _globals['_REPLAYQUARANTINERESPONSE']._serialized_end=1221
+  _globals['_REPLAYQUARANTINERESPONSE_SKIPPEDENTRY']._serialized_start=1175
+  _globals['_REPLAYQUARANTINERESPONSE_SKIPPEDENTRY']._serialized_end=1221
 # @@protoc_insertion_point(module_scope)

@@ -218,3 +218,111 @@ class ListQuarantineResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListQuarantineResponse: _TypeAlias = ListQuarantineResponse  # noqa: Y015
+
+@_typing.final
+class ReplayQuarantineRequest(_message.Message):
+    """Asks to offer refused records again, as they came, to be judged by the rules that are in force now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    BATCH_ID_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """Name or id of the dataset."""
+    batch_id: _builtins.str
+    """Only of this batch; empty: of all."""
+    code: _builtins.str
+    """Only those whose first fault is of this kind; empty: all."""
+    reason: _builtins.str
+    """Why, for the record."""
+    dry_run: _builtins.bool
+    """Only count what would be offered."""
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Only records that were refused until then; not set: all. What is refused again is not offered again by that."""
+
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        batch_id: _builtins.str = ...,
+        code: _builtins.str = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "code", b"code", "dataset", b"dataset", "dry_run", b"dry_run", "reason", b"reason", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayQuarantineRequest: _TypeAlias = ReplayQuarantineRequest  # noqa: Y015
+
+@_typing.final
+class ReplayQuarantineResponse(_message.Message):
+    """What was offered, or with dry_run would be. Each record ends in the dataset or is refused again, once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SkippedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    BATCH_IDS_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    records: _builtins.int
+    """Number of records that were offered now."""
+    left: _builtins.int
+    """Number of records that match and are left for the next call."""
+    @_builtins.property
+    def batch_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The batches that they were offered in."""
+
+    @_builtins.property
+    def skipped(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Matching records that cannot be offered, by the reason: erased, too large, in a blob."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Records that were refused until then were looked at: say so in the next call."""
+
+    def __init__(
+        self,
+        *,
+        records: _builtins.int = ...,
+        batch_ids: _abc.Iterable[_builtins.str] | None = ...,
+        left: _builtins.int = ...,
+        skipped: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_ids", b"batch_ids", "left", b"left", "records", b"records", "skipped", b"skipped", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplayQuarantineResponse: _TypeAlias = ReplayQuarantineResponse  # noqa: Y015
