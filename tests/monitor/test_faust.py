@@ -33,3 +33,18 @@ def test_what_is_taken_is_acknowledged_only_by_us() -> None:
 def test_the_app_makes_folders_only_by_the_method_that_we_override() -> None:
     assert "self._create_directories()" in inspect.getsource(faust.App.on_first_start)
     assert "mkdir" not in inspect.getsource(faust.App).replace(inspect.getsource(faust.App._create_directories), "")
+
+
+def test_faust_fetches_by_the_method_that_ours_replaces() -> None:
+    thread = driver.AIOKafkaConsumerThread
+    assert "self._fetch_records" in inspect.getsource(thread.getmany)
+    assert list(inspect.signature(thread._fetch_records).parameters) == [
+        "self",
+        "consumer",
+        "active_partitions",
+        "timeout",
+        "max_records",
+    ]
+    assert "AIOKafkaConsumerThread(self, loop=self.loop, beacon=self.beacon)" in inspect.getsource(
+        driver.Consumer._new_consumer_thread
+    )

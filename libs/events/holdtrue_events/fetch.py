@@ -12,7 +12,7 @@ from aiokafka import ConsumerRecord
 from holdtrue_contracts.codec import UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -26,19 +26,25 @@ _REFETCH_MILLISECONDS = 2_000
 
 
 async def fetch(
-    consumer: AIOKafkaConsumer, timeout_ms: int, max_records: int = 500
+    consumer: AIOKafkaConsumer, timeout_ms: int, max_records: int = 500, partitions: Collection[TopicPartition] = ()
 ) -> Mapping[TopicPartition, list[Incoming]]:
-    """Return records by partition; one that cannot be read is there without key and value and says why in a header."""
+    """Return records by partition; one that cannot be read is there without key and value and says why in a header.
+
+    `partitions`: of these only, by default of all that are assigned and not paused.
+    """
+    asked = partitions or consumer.assignment() - consumer.paused()
     try:
-        found = dict(await consumer.getmany(timeout_ms=timeout_ms, max_records=1))
+        found = dict(await consumer.getmany(*partitions, timeout_ms=timeout_ms, max_records=1))
     except UnicodeDecodeError:
-        return await _each(consumer, {}, max_records, _singly)
-    return await _each(consumer, found, max_records, _together) if found else found
+        return await _each(consumer, asked, {}, max_records, _singly)
+    return await _each(consumer, asked, found, max_records, _together) if found else found
 
 
-async def _each(consumer: AIOKafkaConsumer, found: Found, max_records: int, take: Take) -> Found:
+async def _each(
+    consumer: AIOKafkaConsumer, asked: Collection[TopicPartition], found: Found, max_records: int, take: Take
+) -> Found:
     """Add to what is found what all partitions have, at most `max_records` together."""
-    for partition in [*found, *(consumer.assignment() - consumer.paused() - found.keys())]:
+    for partition in [*found, *(set(asked) - found.keys())]:
         room = max_records - sum(map(len, found.values()))
         if room and (records := await take(consumer, partition, room)):
             found[partition] = [*found.get(partition, ()), *records]

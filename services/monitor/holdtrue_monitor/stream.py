@@ -3,6 +3,8 @@
 What makes it exact, and pinned by a test because it uses names that Faust keeps to itself:
 - Kafka's committed offset only shows lag. On assignment Faust seeks through `seek_to_committed` of the transport's
   consumer, after its signals; ours seeks to the positions in PostgreSQL.
+- Faust's thread fetches by `_fetch_records`, and ends with the first record that aiokafka cannot take apart; ours
+  has a stand-in for it.
 - Faust acknowledges and drops a batch when its agent raises, so nothing escapes the agent: it tries again, and where
   records are missing it seeks back.
 """
@@ -16,10 +18,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import faust
 import structlog
+from aiokafka import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from holdtrue_core.errors import HoldtrueError
 from holdtrue_events.backoff import Backoff
+from holdtrue_events.fetch import fetch
 from holdtrue_events.fold import Fenced
 from holdtrue_events.kafka import METADATA_MILLISECONDS
 from holdtrue_events.quiet import quieten_aiokafka
@@ -29,9 +33,11 @@ from holdtrue_monitor.fold import Gap, NotYet, StreamRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
+    from aiokafka import AIOKafkaConsumer
     from faust.types import EventT
-    from holdtrue_events.kafka import Kafka
+    from holdtrue_events.kafka import Incoming, Kafka
 
     from holdtrue_monitor.fold import Fold
     from holdtrue_monitor.projections import Projections
@@ -44,8 +50,28 @@ _BUFFERED_RECORDS = 64
 _log = structlog.stdlib.get_logger("holdtrue.monitor.stream")
 
 
+class _Thread(driver.AIOKafkaConsumerThread):
+    """Faust's thread, which stands in for records that aiokafka cannot take apart."""
+
+    async def _fetch_records(
+        self,
+        consumer: AIOKafkaConsumer,
+        active_partitions: AbstractSet[TP],
+        timeout: float | None = None,  # noqa: ASYNC109  Faust's signature
+        max_records: int | None = None,
+    ) -> Mapping[TP, list[Incoming]]:
+        partitions = [TopicPartition(tp.topic, tp.partition) for tp in active_partitions]
+        if not partitions or not self.consumer.flow_active:
+            return {}
+        found = await fetch(consumer, int(1000 * (timeout or 0)), max_records or _BUFFERED_RECORDS, partitions)
+        return {TP(partition.topic, partition.partition): records for partition, records in found.items()}
+
+
 class _Consumer(driver.Consumer):
     """Faust's consumer, which goes on where PostgreSQL says."""
+
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=cast("Any", self).beacon)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         offsets = await cast("_App", self.app).shell.begin(self)

@@ -10,6 +10,7 @@ from holdtrue_contracts.common.v1.measures_pb2 import MEASURE_KIND_ESTIMATED, ME
 from holdtrue_contracts.dead_letter import REPLAY
 from holdtrue_events.outbox import unpack_headers
 
+from tests.component.events.harness import send_unreadable
 from tests.component.monitor.harness import NAME, Inference, until
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ async def test_poison_becomes_a_dead_letter_and_stops_nothing(platform: Platform
     for _ in range(24):  # every partition gets some
         await platform.raw("predictions.v1", None, b"\xff\xfe no event")
         await platform.raw("predictions.v1", b"default/x", None, [("ce_id", b"1")])
+    unreadable = [await send_unreadable(platform.kafka, "predictions.v1", partition) for partition in (0, 0, 1)]
     bad.message.rows += 1
     await platform.publish(bad.message)
     stranger = inference.batch()
@@ -137,7 +139,7 @@ async def test_poison_becomes_a_dead_letter_and_stops_nothing(platform: Platform
     assert found["malformed"] == 1
     assert found["unknown_origin"] == 1
     assert found["faulty_labels"] in {1, 2}
-    assert sum(found.values()) == 48 + 1 + 1 + 1 + found["faulty_labels"]
+    assert sum(found.values()) == 48 + 1 + 1 + 1 + len(unreadable) + found["faulty_labels"]
 
     [letter] = await platform.query("SELECT * FROM dead_letter WHERE reason = 'malformed'")
     replay = (REPLAY, f"{letter['consumer']}/{letter['id']}".encode())
