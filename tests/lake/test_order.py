@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pyarrow as pa
+import pytest
 from holdtrue_lake.order import IDENTITY, canonical
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,10 +26,12 @@ def test_rows_come_in_canonical_order(keys: list[tuple[int, int, int]], cuts: li
         assert canonical(mixed).to_pylist() == as_table(sorted(keys)).to_pylist()
 
 
-def test_runs_that_do_not_overlap_are_not_copied() -> None:
-    first, second = as_table([(0, 0, 0), (0, 1, 0)]), as_table([(0, 2, 0), (1, 0, 0)])
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_runs_that_do_not_overlap_are_not_copied(order: tuple[int, ...]) -> None:
+    """Also where a file that comes later follows one that comes earlier, so that nothing descends between them."""
+    tables = [as_table([(0, 0, 0), (0, 1, 0)]), as_table([(0, 2, 0), (1, 0, 0)]), as_table([(1, 1, 0), (2, 0, 0)])]
 
-    rows = canonical(pa.concat_tables([second, first]))
+    rows = canonical(pa.concat_tables([tables[place] for place in order]))
 
     addresses = [chunk.buffers()[1].address for chunk in rows.column("_off").chunks]
-    assert addresses == [table.column("_off").chunk(0).buffers()[1].address for table in (first, second)]
+    assert addresses == [table.column("_off").chunk(0).buffers()[1].address for table in tables]

@@ -20,14 +20,17 @@ IDENTITY = ("_part", "_off", "_row")
 def canonical(rows: pa.Table) -> pa.Table:
     """Return the rows in canonical order.
 
-    Files hold runs of ordered rows: where the runs do not overlap they are only put in order, without copying a row.
+    Chunks, which come from one file each, hold runs of ordered rows: where the runs do not overlap they are only put in
+    order, without copying a row.
     """
     if not rows.num_rows:
         return rows
     keys = [rows.column(name).to_numpy() for name in IDENTITY]
-    starts = [0, *(np.flatnonzero(_descends(keys)) + 1).tolist(), rows.num_rows]
-    if len(starts) == 2:  # noqa: PLR2004  one run
+    descents = np.flatnonzero(_descends(keys)) + 1
+    if not len(descents):
         return rows
+    ends = np.cumsum([len(chunk) for chunk in rows.column(IDENTITY[0]).chunks])
+    starts: list[int] = np.union1d([0, *ends], descents).tolist()
     runs = sorted(pairwise(starts), key=lambda run: _key(keys, run[0]))
     if any(_key(keys, left[1] - 1) >= _key(keys, right[0]) for left, right in pairwise(runs)):
         return rows.sort_by([(name, "ascending") for name in IDENTITY])
