@@ -223,9 +223,8 @@ async def test_a_dataset_that_protects_nobody_keeps_an_erasure_open_and_says_whe
     assert not held(await done(registry, asked.erasure_id), plain).found
 
 
-@pytest.mark.parametrize(
-    "place", ["note", *(pytest.param(place, marks=pytest.mark.long) for place in ("erase", "finish-erasure"))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("place", ["erase", "note", "finish-erasure"])
 async def test_a_killed_erasure_goes_on_by_itself(
     place: str, environment: dict[str, str], own_broker: Topics, tmp_path: Path
 ) -> None:

@@ -130,6 +130,7 @@ async def test_pins_are_named_and_withdrawn(registry: Registry, broker: Topics) 
     assert list((await expire(registry, dataset)).expired) == [1]
 
 
+@pytest.mark.long
 async def test_rows_that_no_version_has_are_deleted_after_a_while(
     environment: dict[str, str], own_broker: Topics, tmp_path: Path
 ) -> None:
