@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _BIN = Path(sys.executable).parent
 _RELEASED = "protos/released.binpb"
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""For numpy and its like: several processes share the cores, where threads that wait for each other spin."""
 _NO_TESTS = 5  # pytest's exit status when nothing was selected
 
 
@@ -89,7 +92,7 @@ def _tests(paths: list[str], *, long: bool) -> tuple[Counter[str], bool]:
         for part, options in parts.items():
             report = Path(folder) / f"{part}.xml"
             command = [_BIN / "pytest", *options, f"--hypothesis-profile={examples}", f"--junit-xml={report}", *paths]
-            statuses.append(subprocess.run(command, check=False, cwd=ROOT).returncode)
+            statuses.append(subprocess.run(command, check=False, cwd=ROOT, env=os.environ | _ONE_THREAD).returncode)
             counts += _count(report)
     well = all(status in {0, _NO_TESTS} for status in statuses) and counts["passed"] > 0
     return counts, well
