@@ -15,6 +15,7 @@ from holdtrue_models import MalformedModel, ModelError, UnsafeModel, Unsupported
 from holdtrue_models.adopt import adopt
 from holdtrue_models.manifest import Manifest
 from holdtrue_models.onnx_runtime import load_onnx
+from holdtrue_models.package import export
 from holdtrue_models.signature import Column, Signature
 from onnx import TensorProto, helper, numpy_helper
 from skl2onnx.common.data_types import FloatTensorType
@@ -176,6 +177,30 @@ REFUSED: dict[str, tuple[Callable[[RandomForestClassifier], bytes], Signature, t
     "two inputs": (
         lambda _: two_inputs(network([node("Sigmoid", "logits")], 1)), BINARY, UnsupportedModel, "takes 2 inputs",
     ),
+    "answers that depend on the others": (
+        lambda _: network(
+            [
+                make.make_node("ReduceMax", ["logits"], ["top"]),
+                make.make_node("Sub", ["logits", "top"], ["z"]),
+                node("Sigmoid", "z"),
+            ],
+            1,
+        ),
+        BINARY,
+        MalformedModel,
+        "depends on the rows that come with it",
+    ),
+    "as many rows as there are": (
+        lambda _: network([node("Sigmoid", "logits")], 1, rows=200), BINARY, MalformedModel, "dynamic number of rows",
+    ),
+    "classes in another order": (
+        lambda f: converted(f, "X", FloatTensorType([None, 3])),
+        Signature(
+            columns=COLUMNS, task="binary", classes=(1, 0), positive_class=1, threshold=0.5, outputs=BINARY.outputs
+        ),
+        MalformedModel,
+        "in the order [0, 1], the model's is [1, 0]",
+    ),
     "a pickle": (pickle.dumps, BINARY, MalformedModel, "a pickle"),
     "a loop": (lambda _: network([node("Loop", "logits")], 1), BINARY, UnsafeModel, "'Loop'"),
     "skops": (lambda _: b"PK\x03\x04", BINARY, UnsupportedModel, "one of onnx, ubj, lightgbm"),
@@ -222,3 +247,30 @@ def test_boosted_trees_of_others_are_read_converted_and_answer_alike(kind: str) 
     assert package.model.explain()["a"] > 0.9
     with pytest.raises(MalformedModel, match="the signature is multiclass"):
         adopt(data, THREE, X, 0)
+
+
+def stopped_early() -> Untyped:
+    model: Untyped = xgboost.XGBClassifier(n_estimators=200, learning_rate=1, n_jobs=1, early_stopping_rounds=3)
+    noise = random.random(len(X)) < 0.3
+    return model.fit(X[:100], (X[:100, 0] > 0) ^ noise[:100], eval_set=[(X[100:], X[100:, 0] > 0)], verbose=False)
+
+
+def test_a_file_of_which_early_stopping_chose_a_part_asks_which() -> None:
+    booster = stopped_early().get_booster()
+    chosen = int(booster.attr("best_iteration")) + 1
+    assert chosen < booster.num_boosted_rounds()
+    with pytest.raises(UnsupportedModel, match=f"early stopping chose the first {chosen}"):
+        adopt(bytes(booster.save_raw("ubj")), BINARY, X, 0)
+    model = adopt(bytes(booster[:chosen].save_raw("ubj")), BINARY, X, 0).model
+    np.testing.assert_allclose(model.run(X), stopped_early_answers(booster, chosen), atol=1e-5)
+
+
+def stopped_early_answers(booster: Untyped, chosen: int) -> Floats:
+    positive = booster.predict(xgboost.DMatrix(X), iteration_range=(0, chosen))
+    return np.column_stack([1 - positive, positive])
+
+
+def test_what_an_estimator_says_only_outside_its_file_is_refused() -> None:
+    model: Untyped = xgboost.XGBClassifier(n_estimators=3, missing=0.0, n_jobs=1).fit(X, X[:, 0] > 0)
+    with pytest.raises(UnsupportedModel, match=r"takes 0\.0 for a missing value"):
+        export(model, BINARY, X, 0)

@@ -241,6 +241,7 @@ HOSTILE: dict[str, tuple[Callable[[str], str], str]] = {
     "no outputs": (line("num_tree_per_iteration", "0"), "rounds of 0"),
     "objective": (line("objective", "lambdarank"), "lambdarank"),
     "slope": (line("objective", "binary sigmoid:0"), "binary sigmoid:0"),
+    "slope with two points": (line("objective", "binary sigmoid:1.2.3"), "binary sigmoid:1.2.3"),
     "slope that is none": (line("objective", "binary sigmoid:x"), "binary sigmoid:x"),
     "twice": (lambda text: text.replace("num_cat=0", "num_cat=0\nnum_cat=1", 1), "'num_cat' twice"),
     "many lines": (lambda text: text.replace("num_cat=0", "\n".join(f"a{i}=" for i in range(200)), 1), "too many"),

@@ -14,28 +14,26 @@ import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from holdtrue_models.content import recognise
+from holdtrue_models.content import BROUGHT, recognise
 from holdtrue_models.errors import MalformedModel, UnsupportedModel
 from holdtrue_models.explain import shares
 from holdtrue_models.forest_model import READERS, forest_answer, load_forest
 from holdtrue_models.forest_onnx import forest_to_onnx
 from holdtrue_models.manifest import CheckRows, File, Manifest, Matrix
 from holdtrue_models.onnx_limits import check_onnx
-from holdtrue_models.onnx_runtime import INPUT, open_onnx, open_session, output_name
+from holdtrue_models.onnx_runtime import INPUT, load_onnx, open_session, output_name
 from holdtrue_models.package import CHECK_ROWS, Package, check_parity, from_source
+from holdtrue_models.parity import TOLERANCE
 from holdtrue_models.sources import Source
 
 if TYPE_CHECKING:
     from holdtrue_stats.arrays import Float32s, Floats
 
-    from holdtrue_models.content import Format
     from holdtrue_models.manifest import Role
     from holdtrue_models.signature import Signature
 
 Untyped = Any  # messages and helpers of onnx
 
-BROUGHT: tuple[Format, ...] = ("onnx", *READERS)
-"""What can be taken over."""
 SUM_TOLERANCE = 1e-3
 """How far the probabilities of a row may be from a sum of 1."""
 _PREFIX = "given_"
@@ -62,7 +60,8 @@ def adopt(data: bytes, signature: Signature, x: Float32s, seed: int, *, scale: f
     check_onnx(data)
     given = _Given(data, signature)
     answers = given(x)
-    _check_answers(answers, signature)
+    _check_answers(answers, signature, "Sigmoid" if given.alone else "Softmax")
+    _check_rows_alone(given, x, answers)
     served = given.standard()
     file = File(hashlib.sha256(served).hexdigest(), len(served))
     draft = Manifest(
@@ -76,7 +75,7 @@ def adopt(data: bytes, signature: Signature, x: Float32s, seed: int, *, scale: f
         canonical_digest=file.digest,
         scale=scale,
     )
-    model = open_onnx(served, draft)
+    model = load_onnx(served, draft)
     return Package({"onnx": served}, model, file.digest, check_parity(given, model, x))
 
 
@@ -101,6 +100,7 @@ class _Given:
         self._model: Untyped = cast("Untyped", onnx).load_from_string(data)
         self._input: Untyped = _input(self._model.graph, len(signature.columns))
         self._output: Untyped = _output(self._model.graph, output_name(signature))
+        _check_labels(self._model.graph, signature)
         self._session = open_session(data)
         self._shape: tuple[int, ...] = ()
 
@@ -120,13 +120,13 @@ class _Given:
             )
         self._shape = found.shape[1:]
         answers = found.reshape(len(x), -1)
-        if not self._alone:
+        if not self.alone:
             return answers
         pair = (1 - answers, answers) if self._positive_last else (answers, 1 - answers)
         return np.hstack(pair)
 
     @property
-    def _alone(self) -> bool:
+    def alone(self) -> bool:
         """Whether it gives only the probability of the positive class."""
         return self._signature.task == "binary" and self._shape in {(), (1,)}
 
@@ -139,7 +139,7 @@ class _Given:
         answer = output_name(self._signature)
         names = self._input.name, self._output.name
         types = _type(self._input), _type(self._output)
-        if names == (INPUT, answer) and types == (TensorProto.FLOAT,) * 2 and len(self._shape) == 1 and not self._alone:
+        if names == (INPUT, answer) and types == (TensorProto.FLOAT,) * 2 and len(self._shape) == 1 and not self.alone:
             return self._data
         model: Untyped = cast("Untyped", compose).add_prefix(self._model, _PREFIX)
         graph = model.graph
@@ -163,9 +163,9 @@ class _Given:
 
     def _answer_nodes(self, given: str, answer: str) -> list[Untyped]:
         nodes = [_make.make_node("Cast", [given], ["real"], to=TensorProto.FLOAT)]
-        if not self._alone and len(self._shape) == 1:
+        if not self.alone and len(self._shape) == 1:
             return [*nodes, _make.make_node("Identity", ["real"], [answer])]
-        if not self._alone:
+        if not self.alone:
             return [*nodes, _make.make_node("Reshape", ["real", "column"], [answer])]
         pair = ["other", "alone"] if self._positive_last else ["alone", "other"]
         return [
@@ -213,7 +213,28 @@ def _type(value: Untyped) -> int:
     return cast("int", value.type.tensor_type.elem_type)
 
 
-def _check_answers(answers: Floats, signature: Signature) -> None:
+def _check_labels(graph: Untyped, signature: Signature) -> None:
+    """Raise MalformedModel if a classifier of the graph names the signature's classes in another order."""
+    for attribute in (found for node in graph.node for found in node.attribute):
+        labels = [*attribute.ints, *(text.decode(errors="replace") for text in attribute.strings)]
+        is_labels = attribute.name.startswith("classlabels_") and set(labels) == set(signature.classes)
+        if is_labels and labels != list(signature.classes):
+            raise MalformedModel(
+                f"the ONNX graph gives the classes in the order {labels}, the model's is {list(signature.classes)}"
+            )
+
+
+def _check_rows_alone(given: _Given, x: Float32s, answers: Floats) -> None:
+    """Raise MalformedModel if an answer depends on the rows that come with it."""
+    for rows in (1, CHECK_ROWS):
+        if not np.allclose(given(x[:rows]), answers[:rows], rtol=0, atol=TOLERANCE * max(1.0, np.abs(answers).max())):
+            raise MalformedModel(
+                "the ONNX model's answer to a row depends on the rows that come with it, or differs from run to run; "
+                "export it for inference, for example after `model.eval()`"
+            )
+
+
+def _check_answers(answers: Floats, signature: Signature, last: str) -> None:
     """Raise MalformedModel for answers that are none of this task."""
     width = max(1, len(signature.classes))
     if answers.shape[1] != width:
@@ -226,8 +247,8 @@ def _check_answers(answers: Floats, signature: Signature) -> None:
     if wrong.any():
         row = _first(wrong)
         raise MalformedModel(
-            f"the ONNX model answers row {row} with {answers[row].tolist()}, which are no probabilities; "
-            f"end its graph with {'Sigmoid' if signature.task == 'binary' else 'Softmax'}"
+            f"the ONNX model answers row {row} with numbers that are no probabilities ({answers[row].tolist()}); "
+            f"end its graph with {last}"
         )
 
 

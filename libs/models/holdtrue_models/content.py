@@ -9,6 +9,8 @@ from holdtrue_models.errors import MalformedModel, UnsafeModel
 
 Format = Literal["onnx", "skops", "ubj", "lightgbm"]
 
+BROUGHT: tuple[Format, ...] = ("onnx", "ubj", "lightgbm")
+"""What is taken over from elsewhere."""
 MAX_BYTES = 2 << 30
 """Of one file of a model."""
 

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from holdtrue_models.forest import Forest
 
 _PAIR = 2
+_NOISE = 1e-6  # float32 sums of equal leaves
 
 
 def convert_file(data: bytes, rows: Float32s | None = None, seed: int = 0) -> Package:
     """Return the model of a file of skops, XGBoost or LightGBM with its ONNX form, or the reason why there is none.
 
     Its answers are compared on `rows` float32 [n, d]; for trees, by default, on rows at the values where they divide.
-    Columns are called c0, c1 and so on, classes 0, 1 and so on. A skops file is loaded here: only one that you trust.
+    Columns are called c0, c1 and so on, classes 0, 1 and so on. The file is loaded here: only one that you trust.
     Raises UnsafeModel, MalformedModel, UnsupportedModel, or ParityError.
     """
     kind = recognise(data)
@@ -49,6 +50,9 @@ def _forest(data: bytes, forest: Forest, rows: Float32s | None, seed: int) -> Pa
 
 def _skops(data: bytes, rows: Float32s, seed: int) -> Package:
     estimator: Any = load_skops(data, hashlib.sha256(data).hexdigest())
+    width = getattr(estimator, "n_features_in_", rows.shape[1])
+    if width != rows.shape[1]:
+        raise UnsupportedModel(f"the model takes {width} columns, the rows have {rows.shape[1]}")
     signature = _signature(rows.shape[1], len(getattr(estimator, "classes_", ())))
     scale = 1.0 if signature.classes else _scale(np.asarray(estimator.predict(rows), np.float64), signature)
     return export(estimator, signature, rows, seed, scale=scale)
@@ -65,7 +69,10 @@ def _signature(width: int, classes: int) -> Signature:
 
 def _scale(answers: Floats, signature: Signature) -> float:
     """What differences are measured in: of a regression the spread of its own answers, for there is no truth here."""
-    return 1.0 if signature.classes else float(answers.std()) or 1.0
+    if signature.classes:
+        return 1.0
+    spread, size = float(answers.std()), float(np.abs(answers).max())
+    return spread if spread > _NOISE * size else size or 1.0
 
 
 def _rows_at_thresholds(forest: Forest, seed: int) -> Float32s:

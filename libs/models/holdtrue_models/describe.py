@@ -29,7 +29,7 @@ _MANIFEST = b'{"'
 def describe(data: bytes) -> Facts:
     """Return what the bytes are: kind, size, digest, and what that kind tells of itself.
 
-    Everything that loading checks before anything runs has passed. Raises MalformedModel, UnsafeModel or
+    All that can be checked without running it has been. Raises MalformedModel, UnsafeModel or
     UnsupportedModel.
     """
     known = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

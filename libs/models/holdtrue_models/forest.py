@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from holdtrue_models.errors import UnsafeModel
+from holdtrue_models.signature import MAX_COLUMNS
 from holdtrue_models.tree_shape import check_shape
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def check_forest(forest: Forest) -> int:
     """
     count = len(forest.left)
     branch = forest.branch
+    if forest.width > MAX_COLUMNS:
+        raise UnsafeModel(f"the model takes {forest.width} columns; at most {MAX_COLUMNS} are loaded")
     if not count or not len(forest.trees) or forest.outputs < 1 or not np.isfinite(forest.base).all():
         raise UnsafeModel("the model has no trees, or begins from something that is not finite")
     children = np.stack([forest.left, forest.right])

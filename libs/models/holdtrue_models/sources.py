@@ -73,7 +73,11 @@ def library(estimator: Estimator) -> str:
 def answer_of(estimator: Estimator, signature: Signature) -> Answer:
     """Return what gives the source's own answer: probabilities [n, K], or values [n, 1] of a regression."""
     if signature.task == "regression":
+        if not hasattr(estimator, "predict"):
+            raise UnsupportedModel(f"{type(estimator).__name__} predicts nothing")
         return lambda x: np.asarray(estimator.predict(x)).reshape(-1, 1)
+    if not hasattr(estimator, "predict_proba"):
+        raise UnsupportedModel(f"{type(estimator).__name__} gives no probabilities; wrap it in CalibratedClassifierCV")
     return cast("Answer", estimator.predict_proba)
 
 
@@ -91,9 +95,15 @@ def _bare(estimator: Estimator) -> Estimator:
 
 
 def _xgboost(model: Estimator) -> tuple[Role, bytes]:
+    if model.missing is not None and not np.isnan(model.missing):
+        raise UnsupportedModel(
+            f"the model takes {model.missing!r} for a missing value, which its file does not say; "
+            f"fit it with missing=nan, and give rows with NaN"
+        )
     booster = model.get_booster()
-    if getattr(model, "early_stopping_rounds", None):
-        booster = booster[: model.best_iteration + 1]  # what it predicts by, too
+    best = booster.attr("best_iteration")
+    if best is not None:
+        booster = booster[: int(best) + 1]  # what it predicts by, too
     return "ubj", bytes(booster.save_raw("ubj"))
 
 

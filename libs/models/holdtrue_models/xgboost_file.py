@@ -55,11 +55,23 @@ def read_xgboost(data: bytes) -> Forest:
     trees = _list(model, "trees")
     if not 1 <= len(trees) <= TREES:
         raise UnsafeModel(f"the XGBoost file has {len(trees)} trees; 1 to {TREES} are loaded")
+    _check_rounds(learner, model)
     forest = _forest(learner, [_object({"tree": tree}, "tree") for tree in trees], _list(model, "tree_info"))
     if name == "dart":
         forest.value[:] *= np.repeat(_weights(booster, len(trees)), np.diff([*forest.roots, len(forest.left)]))
     check_forest(forest)
     return forest
+
+
+def _check_rounds(learner: Node, model: Node) -> None:
+    """Raise UnsupportedModel where it depends on who predicts how many rounds count."""
+    best = learner.get("attributes", {}).get("best_iteration") if isinstance(learner.get("attributes"), dict) else None
+    rounds = len(_list(model, "iteration_indptr")) - 1
+    if isinstance(best, str) and best.isdecimal() and int(best[:9]) + 1 < rounds:
+        raise UnsupportedModel(
+            f"the XGBoost file has {rounds} rounds, of which early stopping chose the first {int(best[:9]) + 1}: "
+            f"save what you mean, `booster[: {int(best[:9]) + 1}].save_model(...)`"
+        )
 
 
 def _forest(learner: Node, trees: list[Node], info: list[Any]) -> Forest:
