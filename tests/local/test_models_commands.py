@@ -16,6 +16,7 @@ from holdtrue.cli.app import run
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,12 +119,31 @@ def test_what_cannot_be_loaded_or_converted_says_why(
     _dummy(tmp_path)
     _skops(tmp_path)
     (tmp_path / "model.onnx").write_bytes(pickle.dumps(X))
+    skops.io.dump(StandardScaler().fit(X), tmp_path / "scaler.skops")
+    narrow = tmp_path / "narrow.csv"
+    narrow.write_text("a,b\n1,2\n")
     words = tmp_path / "words.csv"
     words.write_text("a,b,c\n1,2,x\n")
     for arguments, expected, text in (
         (["inspect", tmp_path / "model.onnx"], 6, "a pickle, which runs code"),
         (["inspect", tmp_path / "none.onnx"], 2, "No such file"),
-        (["inspect", tmp_path], 2, "Is a directory"),
+        (["inspect", tmp_path], 2, "is no file with an end"),
+        (["inspect", "/dev/zero"], 2, "is no file with an end"),
+        (
+            ["convert", tmp_path / "model.skops", words / "out", "--rows", rows],
+            2,
+            "name a new folder where you may write",
+        ),
+        (
+            ["convert", tmp_path / "model.skops", tmp_path / "out", "--rows", narrow],
+            6,
+            "takes 3 columns, the rows have 2",
+        ),
+        (
+            ["convert", tmp_path / "scaler.skops", tmp_path / "out", "--rows", rows],
+            6,
+            "StandardScaler predicts nothing",
+        ),
         (["convert", tmp_path / "dummy.skops", tmp_path / "out", "--rows", rows], 6, "cannot be served as ONNX"),
         (["convert", tmp_path / "model.skops", tmp_path / "out"], 6, "give rows to compare"),
         (["convert", tmp_path / "model.skops", tmp_path / "out", "--rows", words], 2, "expected numbers only"),

@@ -275,6 +275,13 @@ def test_an_estimator_whose_package_is_missing_names_it(
     assert "XGBClassifier needs the package xgboost, which this trainer lacks" in refusal.message
 
 
+def test_parameters_that_a_library_refuses_are_the_users_error(lay_out: Callable[..., Path]) -> None:
+    recipe = "estimator: LGBMClassifier\nparameters: {num_leaves: 1}"
+    refusal = refused(lay_out(Rows(), job(recipe=recipe)))
+    assert refusal.failure is Failure.USER_ERROR
+    assert "LGBMClassifier refused to learn" in refusal.message
+
+
 BROUGHT = f"artifact: {'a' * 64}\n"
 
 

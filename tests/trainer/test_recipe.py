@@ -47,6 +47,12 @@ def test_recipe_as_yaml_says_all() -> None:
         ("estimator: !!python/object/apply:os.system [id]", "not YAML"),
         ("estimator: [", "not YAML"),
         ("seed: 1", "estimator: is missing; choose one of DecisionTreeClassifier, .*or give an `artifact`"),
+        (
+            "estimator: XGBClassifier\npreprocessing: [scale]",
+            "preprocessing: XGBClassifier takes the rows as they come",
+        ),
+        ("estimator: XGBClassifier\nparameters: {missing: 0}", "missing: set by the trainer"),
+        (f"artifact: {'a' * 64}\npreprocessing: [scale]", "preprocessing: a model that is brought along"),
         ("artifact: model.onnx", "artifact: 'model.onnx' is no sha256"),
         (f"artifact: {'a' * 64}\nestimator: GaussianNB", "estimator: a model that is brought along is not trained"),
         (f"artifact: {'a' * 64}\nparameters: {{n: 1}}", "parameters: a model that is brought along"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from collections import deque
@@ -11,7 +12,8 @@ import psutil
 from .errors import StartError
 
 _random = random.SystemRandom()  # two processes that were seeded alike must not choose alike
-_claims = deque[socket.socket](maxlen=256)
+_claims = deque[socket.socket]()
+_MOST_CLAIMS = 256
 
 
 def free_port() -> int:
@@ -31,9 +33,13 @@ def _claim(port: int) -> bool:
     claim = socket.socket(socket.AF_UNIX)
     try:
         claim.bind(f"\0holdtrue-port-{port}")
-    except OSError:
+    except OSError as error:
         claim.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
         return False
+    if len(_claims) == _MOST_CLAIMS:
+        _claims.popleft().close()
     _claims.append(claim)
     return True
 

@@ -47,6 +47,8 @@ class Program(ABC):
         self.say: Callable[[str], None] = _say_nothing
         self._process: subprocess.Popen[bytes] | None = None
         self._step: subprocess.Popen[str] | None = None
+        self._stepping = threading.Lock()
+        self._given_up = False
 
     @property
     def pid(self) -> int | None:
@@ -59,23 +61,26 @@ class Program(ABC):
     def run_step(
         self, argv: Sequence[str], doing: str, *, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> None:
-        """Run what `prepare` needs to its end; it does not outlive a `stop` or `kill` that comes first.
+        """Run what `prepare` needs to its end. A `stop` or `kill` ends it, or keeps it from being started.
 
         Raises:
             StartError: it failed; with what it printed. `doing` completes "could not …".
         """
-        self._step = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=env,
-            cwd=cwd,
-            start_new_session=True,
-        )
-        said, _ = self._step.communicate()
-        if self._step.returncode != 0:
+        with self._stepping:
+            if self._given_up:
+                raise StartError(f"{self.name} was stopped before it could {doing}")
+            step = self._step = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
+            )
+        said, _ = step.communicate()
+        if step.returncode != 0:
             raise StartError(f"{self.name} could not {doing}: {said.strip()}")
 
     @abstractmethod
@@ -96,6 +101,7 @@ class Program(ABC):
         Raises:
             StartError: with the last lines of the log.
         """
+        self._given_up = False
         await _aside(self.prepare)
         began = self.log.stat().st_size if self.log.exists() else 0
         self._process = spawn(self.command(), log=self.log, env=self.environment())
@@ -129,6 +135,8 @@ class Program(ABC):
 
     async def kill(self) -> None:
         """Kill -9 it and everything it started, as a crash would, and return when all of it is gone."""
+        with self._stepping:
+            self._given_up = True
         if self._step and self._step.poll() is None:
             await _kill_session(self._step.pid)
         if self._process:

@@ -14,6 +14,7 @@ from holdtrue_models.forest_model import READERS, forest_answer
 from holdtrue_models.package import PARITY_ROWS, Package, export
 from holdtrue_models.signature import Column, Signature
 from holdtrue_models.skops_runtime import load_skops
+from holdtrue_models.sources import answer_of
 
 if TYPE_CHECKING:
     from holdtrue_stats.arrays import Float32s, Floats
@@ -54,7 +55,7 @@ def _skops(data: bytes, rows: Float32s, seed: int) -> Package:
     if width != rows.shape[1]:
         raise UnsupportedModel(f"the model takes {width} columns, the rows have {rows.shape[1]}")
     signature = _signature(rows.shape[1], len(getattr(estimator, "classes_", ())))
-    scale = 1.0 if signature.classes else _scale(np.asarray(estimator.predict(rows), np.float64), signature)
+    scale = 1.0 if signature.classes else _scale(answer_of(estimator, signature)(rows), signature)
     return export(estimator, signature, rows, seed, scale=scale)
 
 

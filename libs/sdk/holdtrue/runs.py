@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RECIPE = "gradient_boosting"
 RUN_SECONDS = 3600.0
-UPLOAD_SECONDS = 600.0
+UPLOAD_SECONDS = 300.0  # as long as a service lets a call take
 _CHUNK = 1 << 20
 _GATE_SECONDS = 60.0
 _ENDED = {RunState.RUN_STATE_SUCCEEDED, RunState.RUN_STATE_FAILED, RunState.RUN_STATE_CANCELLED}
@@ -111,11 +111,11 @@ class Runs:
         min_precision: float = 0.0,
         progress: Progress = silent,
     ) -> Run:
-        """Queue a run that judges an ONNX model from elsewhere, on rows that it should not have been trained on.
+        """Queue a run that judges a model from elsewhere, on rows that it should not have been trained on.
 
-        `columns`: the dataset's columns in the order of the model's input; by default all of them but label and time.
-        `threshold`: the score from which a row is flagged. `progress` hears how much of the file is sent. Raises
-        InvalidArgument, NotFound, FailedPrecondition.
+        `path`: a file of ONNX, XGBoost's UBJSON or LightGBM's text. `columns`: the dataset's columns in the order of
+        the model's input; by default all of them but label and time. `threshold`: the score from which a row is
+        flagged. `progress` hears how much of the file is sent. Raises InvalidArgument, NotFound, FailedPrecondition.
         """
         uploaded = self.upload(path, progress=progress)
         recipe = {
@@ -128,13 +128,13 @@ class Runs:
         return self.submit(model, dataset, dataset_version=dataset_version, recipe=text, min_precision=min_precision)
 
     def upload(self, path: Path, *, progress: Progress = silent) -> UploadModelResponse:
-        """Send a model file, ONNX; a recipe refers to it by `artifact: <digest>`. Raises InvalidArgument."""
+        """Send a model file; a recipe refers to it by `artifact: <digest>`. Raises InvalidArgument."""
         try:
             with path.open("rb") as file:
                 pieces = _pieces(file, path.stat().st_size, progress)
                 return self._connection.upload(self._stub.UploadModel, pieces, UPLOAD_SECONDS)
         except OSError as error:
-            raise InvalidArgument(f"{path}: {error.strerror}; give the path of an ONNX file") from error
+            raise InvalidArgument(f"{path}: {error.strerror}; give the path of a model file") from error
 
     def wait(self, run_id: str, *, timeout: float = RUN_SECONDS, progress: Progress = silent) -> Trained:
         """Wait until a run has become a version that passed its gate.

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-import tempfile
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdtrue_contracts.registry.v1.datasets_pb2 import (
@@ -18,18 +16,14 @@ from holdtrue_contracts.registry.v1.datasets_pb2 import (
 from holdtrue_contracts.trainer.v1 import trainer_service_pb2 as pb
 from holdtrue_contracts.trainer.v1.runs_pb2 import RunSpec, TriggerKind
 from holdtrue_contracts.trainer.v1.trainer_service_pb2_grpc import TrainerServiceServicer
-from holdtrue_core.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound
+from holdtrue_core.errors import FailedPrecondition, FieldViolation, InvalidArgument, NotFound, ResourceExhausted
 from holdtrue_core.ids import uuid7
 from holdtrue_core.rpc import actor_of
-from holdtrue_models.content import recognise
-from holdtrue_models.errors import MalformedModel
-from holdtrue_models.onnx_limits import STANDARD
-from holdtrue_storage.blobs import BlobMissing
 
-from holdtrue_trainer import commands, messages
+from holdtrue_trainer import commands, messages, uploads
 from holdtrue_trainer.domain import recipe as recipes
 from holdtrue_trainer.domain.run import Run, seed_of
-from holdtrue_trainer.store import DatasetStore, RetrainingStore, RunStore
+from holdtrue_trainer.store import DatasetStore, RetrainingStore, RunStore, UploadStore
 from holdtrue_trainer.store.runs import After
 
 if TYPE_CHECKING:
@@ -50,7 +44,8 @@ _DEFAULT_PAGE = 100
 _MAX_PAGE = 500
 _MAX_REASON = 2_000
 _MAX_SEED = 1 << 31
-_BROUGHT = ("onnx", "ubj", "lightgbm")
+_UPLOADS = 2
+"""Models that are received at the same time."""
 _MAX_COOL_DOWN = 365 * 86_400.0
 _RETRY_SECONDS = 0.1
 
@@ -64,6 +59,7 @@ class TrainerServicer(TrainerServiceServicer):
         """Keep what it works with; `default` is the policy of models that have none of their own."""
         self._outbox = outbox
         self._blobs = blobs
+        self._uploads = asyncio.Semaphore(_UPLOADS)
         self._clock = clock
         self._default = default
         self._patience = dataset_wait_seconds
@@ -72,7 +68,7 @@ class TrainerServicer(TrainerServiceServicer):
         """Queue a run, or only say what would be queued."""
         _check_submission(request)
         recipe = _recipe(request.recipe)
-        await asyncio.to_thread(self._check_artifact, recipes.parse(recipe))
+        await self._check_artifact(actor_of(context), recipes.parse(recipe).artifact)
         dataset = await self._dataset(actor_of(context), request.dataset, request.dataset_version)
         run_id = uuid7()
         spec = RunSpec(
@@ -97,18 +93,13 @@ class TrainerServicer(TrainerServiceServicer):
         self, request_iterator: AsyncIterator[pb.UploadModelRequest], context: ServicerContext
     ) -> pb.UploadModelResponse:
         """Keep a model file; what cannot be brought along is refused at its first bytes."""
-        actor_of(context)
-        with tempfile.NamedTemporaryFile(prefix="holdtrue-upload-") as file:
-            async for request in request_iterator:
-                if not file.tell():
-                    _check_content(request.data)
-                if file.tell() + len(request.data) > STANDARD.file_bytes:
-                    raise InvalidArgument.of("data", f"a model has at most {STANDARD.file_bytes:,} bytes")
-                await asyncio.to_thread(file.write, request.data)
-            file.flush()
-            if not (size := file.tell()):
-                raise InvalidArgument.of("data", "the file is empty; send the bytes of a model")
-            digest = await asyncio.to_thread(self._blobs.put_file, Path(file.name))
+        actor = actor_of(context)
+        if self._uploads.locked():
+            raise ResourceExhausted(f"{_UPLOADS} models are being uploaded already; try again soon", reason="BUSY")
+        async with self._uploads:
+            digest, size = await uploads.receive((request.data async for request in request_iterator), self._blobs)
+        async with self._outbox.transaction(actor) as tx:
+            await UploadStore(tx).add(digest, size)
         return pb.UploadModelResponse(digest=digest, size=size)
 
     async def GetRun(self, request: pb.GetRunRequest, context: ServicerContext) -> pb.GetRunResponse:  # noqa: N802
@@ -160,14 +151,13 @@ class TrainerServicer(TrainerServiceServicer):
             policy=messages.policy(request.model_id, memory.policy), last_decision=last_decision
         )
 
-    def _check_artifact(self, recipe: recipes.Recipe) -> None:
-        try:
-            if recipe.artifact:
-                self._blobs.size(recipe.artifact)
-        except BlobMissing as error:
-            raise InvalidArgument.of(
-                "recipe", f"artifact: no model file {recipe.artifact} was uploaded; upload it first"
-            ) from error
+    async def _check_artifact(self, actor: Actor, digest: str) -> None:
+        if not digest:
+            return
+        async with self._outbox.transaction(actor) as tx:
+            known = await UploadStore(tx).has(digest)
+        if not known:
+            raise InvalidArgument.of("recipe", f"artifact: no model file {digest} was uploaded; upload it first")
 
     async def _dataset(self, actor: Actor, name: str, version: int) -> DatasetVersionPublished:
         """Return a dataset version that may be trained on. Waits for the registry's word, which comes as an event."""
@@ -232,15 +222,6 @@ def _recipe(recipe: str) -> str:
     except recipes.RecipeError as error:
         raise InvalidArgument.of("recipe", str(error)) from error
     return text
-
-
-def _check_content(beginning: bytes) -> None:
-    try:
-        kind = recognise(beginning)
-    except MalformedModel as error:
-        raise InvalidArgument.of("data", str(error)) from error
-    if kind not in _BROUGHT:
-        raise InvalidArgument.of("data", f"the file is {kind}; bring a model along as one of {', '.join(_BROUGHT)}")
 
 
 def _check_submission(request: pb.SubmitRunRequest) -> None:

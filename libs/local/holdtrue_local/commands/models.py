@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdtrue.cli.exits import Exit, UsageError
 from holdtrue.cli.output import Output, details, suggest
 from holdtrue_models import Manifest, ModelError
+from holdtrue_models.onnx_limits import STANDARD
 
 from .common import fail
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from holdtrue_stats.arrays import Float32s
 
 _MANIFEST, _ONNX = "manifest.json", "model.onnx"
-_MOST_BYTES = 2 << 30
 
 
 def inspect(file: Path, /, *, output: Output = "table") -> None:
@@ -50,7 +54,7 @@ def convert(file: Path, /, folder: Path, *, rows: Path | None = None, output: Ou
         file: UBJSON (`save_model("model.ubj")`), LightGBM's text (`save_model("model.txt")`) or skops.
         folder: New folder for the result.
         rows: CSV, JSON lines or Parquet file of numbers, columns as the model takes them; needed for skops, which is
-            loaded by scikit-learn: only files that you trust.
+            loaded by scikit-learn here: only files that you trust.
     """
     from holdtrue_models.convert_file import convert_file  # noqa: PLC0415  it brings scikit-learn along
 
@@ -61,9 +65,7 @@ def convert(file: Path, /, folder: Path, *, rows: Path | None = None, output: Ou
     if "onnx" not in package.files:
         fail(f"{file}: cannot be served as ONNX: {package.reason}", Exit.REFUSED)
     manifest = package.manifest(score_map="identity", pins={}, reference_profile="")
-    folder.mkdir(parents=True)
-    (folder / _ONNX).write_bytes(package.files["onnx"])
-    (folder / _MANIFEST).write_bytes(manifest.to_bytes())
+    _write(folder, {_ONNX: package.files["onnx"], _MANIFEST: manifest.to_bytes()})
     row = {
         "name": str(folder / _ONNX),
         "bytes": manifest.artifact.size,
@@ -98,10 +100,27 @@ def verify(folder: Path, /, *, output: Output = "table") -> None:
     details(row, list(row), output)
 
 
-def _read(file: Path) -> bytes:
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make the folder with all of the files, or nothing."""
+    draft = folder.with_name(f".{folder.name}.new")
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            raise UsageError(f"{file}: a model has at most {_MOST_BYTES:,} bytes")
+        draft.mkdir(parents=True)
+        for name, content in files.items():
+            (draft / name).write_bytes(content)
+        draft.rename(folder)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise UsageError(f"{folder}: {error.strerror}; name a new folder where you may write") from error
+
+
+def _read(file: Path) -> bytes:
+    """The bytes of a regular file: what has no end is not begun."""
+    try:
+        info = file.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise UsageError(f"{file}: is no file with an end; give the path of a model file")
+        if info.st_size > STANDARD.file_bytes:
+            raise UsageError(f"{file}: has {info.st_size:,} bytes; a model has at most {STANDARD.file_bytes:,}")
         return file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}; give the path of a model file") from error

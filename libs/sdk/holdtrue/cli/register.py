@@ -6,6 +6,7 @@ from pathlib import Path  # noqa: TC003  cyclopts reads the annotations
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from holdtrue.cli.arguments import Selector, seconds
 from holdtrue.cli.output import Output  # noqa: TC001  cyclopts reads the annotations
@@ -22,14 +23,14 @@ def register(
     data: str,
     column: Annotated[list[str] | None, Parameter(negative=())] = None,
     positive_class: str | None = None,
-    threshold: float = 0.5,
+    threshold: Annotated[float, Parameter(validator=Number(gte=0, lte=1))] = 0.5,
     min_precision: float = 0.0,
     timeout: str = "1h",
     output: Output = "table",
 ) -> None:
-    """Bring an ONNX model from elsewhere, judge it on a dataset, and show the version that came of it.
+    """Bring a model from elsewhere, judge it on a dataset, and show the version that came of it.
 
-    The model takes one float matrix of the columns and answers with probabilities. It is tried in a process of its
+    An ONNX model takes one float matrix of the columns and answers with probabilities. It is tried in a process of its
     own, held against the champion on rows that neither should have been trained on, and goes through the gate.
 
     Examples:
@@ -38,7 +39,7 @@ def register(
 
     Args:
         model: Name of the model; one that does not exist yet is made.
-        file: ONNX file, for example of torch.onnx.export with a dynamic number of rows.
+        file: ONNX, for example of torch.onnx.export with a dynamic number of rows, XGBoost's UBJSON or LightGBM's text.
         data: Dataset to judge it on, as NAME for the newest version, or NAME@VERSION.
         column: Column that the model takes, in the order of its input; by default all but label and time.
         positive_class: Value of the label that the model's last probability is about; default 1 or true.

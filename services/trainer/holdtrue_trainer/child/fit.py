@@ -80,13 +80,13 @@ def _fit(recipe: Recipe, rows: Rows, seed: int) -> Classifier:
         raise DataError(
             f"the {len(rows)} rows to train on all have the same label; more rows, or a smaller hold-out, are needed"
         )
-    pipeline: Any = Pipeline(
-        [*((name, _STEPS[name]()) for name in recipe.preprocessing), ("model", _estimator(recipe, seed))]
-    )
+    pipeline: Any = Pipeline([*((name, _STEPS[name]()) for name in recipe.steps), ("model", _estimator(recipe, seed))])
     with warnings.catch_warnings(action="default"):
         try:
             pipeline.fit(rows.x, rows.y.astype(np.int64))
-        except (ValueError, TypeError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # each library raises its own
             raise RecipeError(f"{recipe.estimator} refused to learn: {error}") from error
     return cast("Classifier", pipeline)
 

@@ -45,8 +45,10 @@ ESTIMATORS: Mapping[str, str] = MappingProxyType(
 What ONNX cannot say is served by a process of its own.
 """
 
-RESERVED = frozenset({"n_jobs", "random_state", "verbose", "warm_start"})
-"""Parameters that the trainer sets."""
+RESERVED = frozenset({"missing", "n_jobs", "random_state", "verbose", "verbosity", "warm_start"})
+"""Parameters that the trainer sets; missing values are NaN."""
+BARE = frozenset({"lightgbm", "xgboost"})
+"""Modules whose estimators are kept without steps before them."""
 
 NAMED: Mapping[str, str] = MappingProxyType(
     {
@@ -55,12 +57,12 @@ NAMED: Mapping[str, str] = MappingProxyType(
             "preprocessing: [impute, scale]\nthreshold: 0.5\n"
         ),
         "gradient_boosting": "estimator: GradientBoostingClassifier\npreprocessing: [impute]\nthreshold: 0.5\n",
-        "lightgbm": "estimator: LGBMClassifier\npreprocessing: []\nthreshold: 0.5\n",
+        "lightgbm": "estimator: LGBMClassifier\nthreshold: 0.5\n",
         "random_forest": (
             "estimator: RandomForestClassifier\nparameters: {n_estimators: 200, min_samples_leaf: 2}\n"
             "preprocessing: [impute]\nthreshold: 0.5\n"
         ),
-        "xgboost": "estimator: XGBClassifier\npreprocessing: []\nthreshold: 0.5\n",
+        "xgboost": "estimator: XGBClassifier\nthreshold: 0.5\n",
     }
 )
 """Built-in recipes by name."""
@@ -92,12 +94,21 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     estimator: str = ""
     artifact: str = ""
     parameters: dict[str, Scalar | list[Scalar]] = {}
-    preprocessing: tuple[Literal["impute", "scale"], ...] = ("impute",)
+    preprocessing: tuple[Literal["impute", "scale"], ...] | None = None
     columns: tuple[str, ...] = ()
     positive_class: int | str | None = None
     threshold: Probability | PrecisionRule = 0.5
     holdout: Holdout = Holdout()
     seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)] = 0
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What is done to all columns before the estimator sees them; by default, missing values are imputed.
+
+        Trees of XGBoost and LightGBM need no steps, and are kept without.
+        """
+        default = () if self.module in BARE else ("impute",)
+        return default if self.preprocessing is None else self.preprocessing
 
     @property
     def module(self) -> str:
@@ -142,7 +153,7 @@ def _place_first(text: str) -> str:
 def _check_artifact(recipe: Recipe) -> None:
     if not re.fullmatch("[0-9a-f]{64}", recipe.artifact):
         raise RecipeError(f"artifact: {recipe.artifact[:80]!r} is no sha256; give 64 lower-case hexadecimal digits")
-    given = {"estimator": recipe.estimator, "parameters": recipe.parameters}
+    given = {"estimator": recipe.estimator, "parameters": recipe.parameters, "preprocessing": recipe.preprocessing}
     if superfluous := [name for name, value in given.items() if value]:
         raise RecipeError(f"{superfluous[0]}: a model that is brought along is not trained; leave it out")
 
@@ -154,6 +165,10 @@ def _check_estimator(recipe: Recipe) -> None:
         raise RecipeError(
             f"estimator: {recipe.estimator!r} is not one that can be trained and served; "
             f"choose one of {', '.join(ESTIMATORS)}"
+        )
+    if recipe.module in BARE and recipe.preprocessing:
+        raise RecipeError(
+            f"preprocessing: {recipe.estimator} takes the rows as they come, missing values too; leave it out"
         )
     reserved = RESERVED & recipe.parameters.keys()
     if reserved:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ class Inputs:
         if sources.champion is not None:
             await asyncio.to_thread(self._write_champion, sources.champion, folder)
         if artifact := parse(run.spec.recipe).artifact:
-            (folder / exchange.GIVEN_MODEL).write_bytes(await asyncio.to_thread(self._blobs.get, artifact))
+            await asyncio.to_thread(self._copy, artifact, folder / exchange.GIVEN_MODEL)
         (folder / exchange.JOB).write_bytes(exchange.encode(_job(run, sources)))
 
     async def _sources(self, run: Run, actor: Actor) -> _Sources:
@@ -66,6 +67,10 @@ class Inputs:
             )
         seen = made_by.result.train_to_ns if made_by and made_by.result else 0
         return _Sources(dataset, champion, seen)
+
+    def _copy(self, digest: str, target: Path) -> None:
+        with self._blobs.open_verified(digest) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file)
 
     def _write_champion(self, champion: Revision, folder: Path) -> None:
         """Copy the champion's manifest and the file that is served."""
