@@ -36,7 +36,7 @@ def find_java(say: Callable[[str], None]) -> Path:
 
 def java_version(java: Path) -> int:
     """The major version that `java` reports; 0 when it cannot run."""
-    done = subprocess.run([java, "-version"], check=False, capture_output=True, text=True)
+    done = subprocess.run(tethered([str(java), "-version"]), check=False, capture_output=True, text=True)
     match = re.search(r'version "(?:1\.)?(\d+)', done.stderr)
     return int(match[1]) if match and done.returncode == 0 else 0
 
