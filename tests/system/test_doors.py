@@ -48,8 +48,8 @@ METHODS = [
 FIELDS_ARE_OPTIONAL = tuple(
     f"/{name}"
     for name in (
-        "GetHealth", "ListAlerts", "ListDatasets", "ListDeployments", "ListModels", "ListRuns", "ListWindows",
-        "RecordLabels", "Subscribe",
+        "GetHealth", "ListAlerts", "ListDatasets", "ListDeployments", "ListErasures", "ListModels", "ListRuns",
+        "ListWindows", "RecordLabels", "Subscribe",
     )
 )  # fmt: skip
 
