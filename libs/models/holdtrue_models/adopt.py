@@ -39,6 +39,7 @@ SUM_TOLERANCE = 1e-3
 _PREFIX = "given_"
 _REALS: dict[int, type[np.float32 | np.float64]] = {TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64}
 _MATRIX = 2
+_LABELS = frozenset({"classlabels_ints", "classlabels_int64s", "classlabels_strings"})
 _make: Untyped = helper
 
 
@@ -217,7 +218,7 @@ def _check_labels(graph: Untyped, signature: Signature) -> None:
     """Raise MalformedModel if a classifier of the graph names the signature's classes in another order."""
     for attribute in (found for node in graph.node for found in node.attribute):
         labels = [*attribute.ints, *(text.decode(errors="replace") for text in attribute.strings)]
-        is_labels = attribute.name.startswith("classlabels_") and set(labels) == set(signature.classes)
+        is_labels = attribute.name in _LABELS and set(labels) == set(signature.classes)
         if is_labels and labels != list(signature.classes):
             raise MalformedModel(
                 f"the ONNX graph gives the classes in the order {labels}, the model's is {list(signature.classes)}"
