@@ -32,18 +32,18 @@ async def fetch(
 
     `partitions`: of these only, by default of all that are assigned and not paused.
     """
-    asked = partitions or consumer.assignment() - consumer.paused()
     try:
         found = dict(await consumer.getmany(*partitions, timeout_ms=timeout_ms, max_records=1))
     except UnicodeDecodeError:
-        return await _each(consumer, asked, {}, max_records, _singly)
-    return await _each(consumer, asked, found, max_records, _together) if found else found
+        return await _each(consumer, partitions, {}, max_records, _singly)
+    return await _each(consumer, partitions, found, max_records, _together) if found else found
 
 
 async def _each(
-    consumer: AIOKafkaConsumer, asked: Collection[TopicPartition], found: Found, max_records: int, take: Take
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], found: Found, max_records: int, take: Take
 ) -> Found:
     """Add to what is found what all partitions have, at most `max_records` together."""
+    asked = partitions or consumer.assignment() - consumer.paused()
     for partition in [*found, *(set(asked) - found.keys())]:
         room = max_records - sum(map(len, found.values()))
         if room and (records := await take(consumer, partition, room)):

@@ -6,8 +6,6 @@ give them those, and are compared with what came. Trees are read and converted b
 
 from __future__ import annotations
 
-import hashlib
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,20 +14,18 @@ from onnx import TensorProto, compose, helper, numpy_helper
 
 from holdtrue_models.content import BROUGHT, recognise
 from holdtrue_models.errors import MalformedModel, UnsupportedModel
-from holdtrue_models.explain import shares
-from holdtrue_models.forest_model import READERS, forest_answer, load_forest
-from holdtrue_models.forest_onnx import forest_to_onnx
-from holdtrue_models.manifest import CheckRows, File, Manifest, Matrix
+from holdtrue_models.forest_model import READERS, forest_answer
 from holdtrue_models.onnx_limits import check_onnx
 from holdtrue_models.onnx_runtime import INPUT, load_onnx, open_session, output_name
-from holdtrue_models.package import CHECK_ROWS, Package, check_parity, from_source
+from holdtrue_models.package import CHECK_ROWS, Package, check_parity, draft, from_source
 from holdtrue_models.parity import TOLERANCE
-from holdtrue_models.sources import Source
+from holdtrue_models.sources import forest_source
 
 if TYPE_CHECKING:
     from holdtrue_stats.arrays import Float32s, Floats
 
-    from holdtrue_models.manifest import Role
+    from holdtrue_models.forest import Forest
+    from holdtrue_models.manifest import Kind
     from holdtrue_models.signature import Signature
 
 Untyped = Any  # messages and helpers of onnx
@@ -55,7 +51,7 @@ def adopt(data: bytes, signature: Signature, x: Float32s, seed: int, *, scale: f
     """
     kind = recognise(data)
     if kind in READERS:
-        return from_source(_forest(kind, data, signature), signature, x, seed, f"the {kind} file", scale=scale)
+        return adopt_forest(kind, data, READERS[kind](data), signature, x, seed, scale=scale)
     if kind not in BROUGHT:
         raise UnsupportedModel(f"the file is {kind}; bring the model along as one of {', '.join(BROUGHT)}")
     check_onnx(data)
@@ -64,32 +60,16 @@ def adopt(data: bytes, signature: Signature, x: Float32s, seed: int, *, scale: f
     _check_answers(answers, signature, "Sigmoid" if given.alone else "Softmax")
     _check_rows_alone(given, x, answers)
     served = given.standard()
-    file = File(hashlib.sha256(served).hexdigest(), len(served))
-    draft = Manifest(
-        signature=signature,
-        kind="onnx",
-        files={"onnx": file},
-        check_rows=CheckRows(Matrix.of(x[:CHECK_ROWS]), Matrix.of(answers[:CHECK_ROWS].astype(np.float32))),
-        importances={},
-        pins={},
-        reference_profile="",
-        canonical_digest=file.digest,
-        scale=scale,
-    )
-    model = load_onnx(served, draft)
-    return Package({"onnx": served}, model, file.digest, check_parity(given, model, x))
+    model = load_onnx(served, draft("onnx", served, signature, x, answers, scale, {}))
+    return Package({"onnx": served}, model, model.manifest.artifact.digest, check_parity(given, model, x))
 
 
-def _forest(role: Role, data: bytes, signature: Signature) -> Source:
-    forest = READERS[role](data)
-    return Source(
-        role,
-        data,
-        forest_answer(forest, signature),
-        partial(shares, weights=forest.gains),
-        lambda given: forest_to_onnx(forest, given),
-        load_forest,
-    )
+def adopt_forest(  # noqa: PLR0913, PLR0917 - as `adopt`
+    kind: Kind, data: bytes, forest: Forest, signature: Signature, x: Float32s, seed: int, *, scale: float = 1.0
+) -> Package:
+    """Do what `adopt` does with a file of trees that was read already."""
+    source = forest_source(kind, data, forest, forest_answer(forest, signature))
+    return from_source(source, signature, x, seed, f"the {kind} file", scale=scale)
 
 
 class _Given:

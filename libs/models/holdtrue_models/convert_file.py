@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdtrue_models.adopt import adopt
+from holdtrue_models.adopt import adopt_forest
 from holdtrue_models.content import recognise
 from holdtrue_models.errors import UnsupportedModel
 from holdtrue_models.forest_model import READERS, forest_answer
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from holdtrue_stats.arrays import Float32s, Floats
 
     from holdtrue_models.forest import Forest
+    from holdtrue_models.manifest import Kind
 
 _PAIR = 2
 _NOISE = 1e-6  # float32 sums of equal leaves
@@ -34,7 +35,7 @@ def convert_file(data: bytes, rows: Float32s | None = None, seed: int = 0) -> Pa
     """
     kind = recognise(data)
     if kind in READERS:
-        return _forest(data, READERS[kind](data), rows, seed)
+        return _forest(kind, data, rows, seed)
     if kind != "skops":
         raise UnsupportedModel(f"the file is {kind} already")
     if rows is None:
@@ -42,11 +43,13 @@ def convert_file(data: bytes, rows: Float32s | None = None, seed: int = 0) -> Pa
     return _skops(data, rows, seed)
 
 
-def _forest(data: bytes, forest: Forest, rows: Float32s | None, seed: int) -> Package:
+def _forest(kind: Kind, data: bytes, rows: Float32s | None, seed: int) -> Package:
+    forest = READERS[kind](data)
     classes = max(_PAIR, forest.outputs) if forest.link in {"softmax", "sigmoid"} else 0
     signature = _signature(forest.width, classes)
     x = _rows_at_thresholds(forest, seed) if rows is None else rows
-    return adopt(data, signature, x, seed, scale=_scale(forest_answer(forest, signature)(x), signature))
+    scale = _scale(forest_answer(forest, signature)(x), signature)
+    return adopt_forest(kind, data, forest, signature, x, seed, scale=scale)
 
 
 def _skops(data: bytes, rows: Float32s, seed: int) -> Package:

@@ -19,10 +19,9 @@ from holdtrue_models.tree_shape import check_shape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from holdtrue_stats.arrays import Bools, Float32s, Floats
+    from holdtrue_stats.arrays import Bools, Float32s, Floats, Ints
     from numpy.typing import NDArray
 
-    Int64s = NDArray[np.int64]
 
 Link = Literal["identity", "sigmoid", "softmax", "exp", "signed square", "log1p exp"]
 """From sums of leaves to answers."""
@@ -53,15 +52,15 @@ class Forest:
     link: Link
     slope: float = 1.0
     base: Floats
-    trees: Int64s
-    roots: Int64s
-    left: Int64s
-    right: Int64s
-    feature: Int64s
+    trees: Ints
+    roots: Ints
+    left: Ints
+    right: Ints
+    feature: Ints
     threshold: Float32s
     missing_left: Bools
     zero_missing: Bools
-    subset: Int64s
+    subset: Ints
     subsets: Bools
     value: Floats
     gain: Floats
@@ -120,7 +119,7 @@ def check_forest(forest: Forest) -> int:
     return levels
 
 
-def matrix_of(sets: Sequence[Int64s]) -> Bools:
+def matrix_of(sets: Sequence[Ints]) -> Bools:
     """Return which categories are in which set [k, c]. Raises UnsafeModel if those are too many."""
     width = 1 + max((int(members.max()) for members in sets if len(members)), default=0)
     if len(sets) * width > CELLS:
@@ -131,7 +130,7 @@ def matrix_of(sets: Sequence[Int64s]) -> Bools:
     return matrix
 
 
-def _within(places: Int64s, size: int) -> bool:
+def _within(places: Ints, size: int) -> bool:
     return bool(((places >= 0) & (places < size)).all())
 
 
@@ -165,7 +164,7 @@ class Runner:
         leaves = self._forest.value[at[:, self._order]]
         return np.add.reduceat(leaves, self._begins, axis=1) + self._forest.base
 
-    def _goes_left(self, at: Int64s, values: Float32s) -> Bools:
+    def _goes_left(self, at: Ints, values: Float32s) -> Bools:
         forest = self._forest
         missing = np.isnan(values)
         if self._zeros:
@@ -173,7 +172,7 @@ class Runner:
         left = np.where(missing, forest.missing_left[at], values <= forest.threshold[at])
         return np.where(forest.subset[at] >= 0, self._in_set(at, values), left) if self._sets else left
 
-    def _in_set(self, at: Int64s, values: Float32s) -> Bools:
+    def _in_set(self, at: Ints, values: Float32s) -> Bools:
         forest = self._forest
         size = forest.subsets.shape[1]
         known = (values > -1) & (values < size)

@@ -19,10 +19,10 @@ from holdtrue_models.onnx_runtime import INPUT, output_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from holdtrue_stats.arrays import Bools, Float32s
+    from holdtrue_stats.arrays import Bools, Float32s, Ints
     from numpy.typing import NDArray
 
-    from holdtrue_models.forest import Forest, Int64s, Link
+    from holdtrue_models.forest import Forest, Link
     from holdtrue_models.signature import Signature
 
 Node = Any  # messages of the onnx package
@@ -55,7 +55,7 @@ def forest_to_onnx(forest: Forest, signature: Signature) -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
-def _widened(graph: _Graph, forest: Forest) -> tuple[str, Int64s, Float32s]:
+def _widened(graph: _Graph, forest: Forest) -> tuple[str, Ints, Float32s]:
     """Return the rows with the columns that the trees need, and by which column and number each node divides."""
     parts, width = [INPUT], forest.width
     feature, threshold = forest.feature.copy(), forest.threshold.copy()
@@ -128,7 +128,7 @@ class _Graph:
         place = self.add("Add", [whole, self.constant(np.array(1))])
         return self.add("Gather", [self.constant(table), place], axis=0)
 
-    def trees(self, forest: Forest, rows: str, feature: Int64s, threshold: Float32s) -> str:
+    def trees(self, forest: Forest, rows: str, feature: Ints, threshold: Float32s) -> str:
         """What the leaves of each row add up to."""
         branch = forest.branch
         leaf = ~branch

@@ -15,10 +15,9 @@ from holdtrue_models.forest import CELLS, TREES, Forest, Link, check_forest, mat
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from holdtrue_stats.arrays import Bools, Float32s, Floats
+    from holdtrue_stats.arrays import Bools, Float32s, Floats, Ints
     from numpy.typing import NDArray
 
-    Int64s = NDArray[np.int64]
 
 Block = dict[str, str]  # what stands before and behind the = of each line
 
@@ -103,14 +102,14 @@ def _up_to(thresholds: Floats) -> Float32s:
     return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
 
 
-def _missing_left(kinds: Int64s, thresholds: Floats) -> Bools:
+def _missing_left(kinds: Ints, thresholds: Floats) -> Bools:
     """Return where a missing value goes: as each division says, as zero would, or to where no set of categories is."""
     told = (kinds & _DEFAULT_LEFT) != 0
     as_zero = (kinds & _MISSING) == 0
     return np.where(as_zero, thresholds >= 0, told) & ((kinds & _CATEGORICAL) == 0)
 
 
-def _subsets(trees: list[_Tree], kinds: Int64s, thresholds: Floats) -> tuple[Int64s, Bools]:
+def _subsets(trees: list[_Tree], kinds: Ints, thresholds: Floats) -> tuple[Ints, Bools]:
     """Return for each node the place of its set, or -1, and the sets."""
     sets = [tree.sets() for tree in trees]
     counts = [len(of_tree) for of_tree in sets]
@@ -195,14 +194,14 @@ class _Tree:
         self.gains = self._all(self._floats("split_gain", self._divisions), 0)
         self.values = np.concatenate([np.zeros(self._divisions), self._floats("leaf_value", leaves)])
 
-    def children(self, side: str) -> Int64s:
+    def children(self, side: str) -> Ints:
         """Return the children of all nodes, -1 of leaves; in the file -1 - k is the leaf k."""
         own = self._integers(f"{side}_child")
         if (own < -self._leaves).any() or (own >= self._divisions).any():
             raise UnsafeModel("a tree has a child index out of range")
         return self._all(np.where(own < 0, self._divisions - 1 - own, own), -1)
 
-    def sets(self) -> list[Int64s]:
+    def sets(self) -> list[Ints]:
         """Return the categories of each set."""
         count = _integer(self._block, "num_cat")
         if count > self._divisions:
@@ -221,7 +220,7 @@ class _Tree:
     def _all(self, of_divisions: NDArray[Any], leaf: int) -> NDArray[Any]:
         return np.concatenate([of_divisions, np.full(self._leaves, leaf, of_divisions.dtype)])
 
-    def _integers(self, name: str, count: int | None = None) -> Int64s:
+    def _integers(self, name: str, count: int | None = None) -> Ints:
         numbers = self._floats(name, self._divisions if count is None else count)
         if not (np.abs(numbers) < _EXACT).all() or (numbers % 1).any():  # what is not finite is refused, too
             raise MalformedModel(f"the LightGBM file has numbers out of range in {name!r}")

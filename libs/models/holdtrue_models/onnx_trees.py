@@ -15,9 +15,9 @@ from holdtrue_models.tree_shape import check_shape
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from holdtrue_stats.arrays import Ints
     from numpy.typing import NDArray
 
-    Int64s = NDArray[np.int64]
 
 Skeleton = Any  # a node of the skeleton of onnx_limits
 
@@ -41,14 +41,14 @@ def check_onnx_trees(node: Skeleton, depth: int) -> None:
     check_shape(children, branch, len(np.unique(tree)), depth)
 
 
-def _numbers(attributes: Mapping[str, Skeleton], name: str) -> Int64s:
+def _numbers(attributes: Mapping[str, Skeleton], name: str) -> Ints:
     values = np.array(attributes[name].ints if name in attributes else [], np.int64)
     if len(values) and not 0 <= values.min() <= values.max() < MAX_ID:
         raise UnsafeModel(f"the ONNX trees have a number out of range in {name!r}")
     return values
 
 
-def _children(tree: Int64s, own: Int64s, sides: tuple[Int64s, Int64s], branch: NDArray[np.bool_]) -> Int64s:
+def _children(tree: Ints, own: Ints, sides: tuple[Ints, Ints], branch: NDArray[np.bool_]) -> Ints:
     """Return the places [2, n] of the children of every node; those of leaves mean nothing."""
     keys = tree * MAX_ID + own
     order = np.argsort(keys, kind="stable")
@@ -59,4 +59,4 @@ def _children(tree: Int64s, own: Int64s, sides: tuple[Int64s, Int64s], branch: N
     places = np.minimum(np.searchsorted(ordered, wanted), len(keys) - 1)
     if (ordered[places] != wanted)[:, branch].any():
         raise UnsafeModel("the ONNX trees have a node whose child does not exist")
-    return cast("Int64s", order[places])
+    return cast("Ints", order[places])

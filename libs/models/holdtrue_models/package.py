@@ -5,6 +5,7 @@ The source is kept in a form that holds no code. ONNX float32 is served if it gi
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 from holdtrue_models.convert import name_of
 from holdtrue_models.errors import ModelError, ParityError, UnsupportedModel
 from holdtrue_models.manifest import CheckRows, File, Kind, Manifest, Matrix, Role, ScoreMap
+from holdtrue_models.models import load
 from holdtrue_models.onnx_runtime import open_onnx
 from holdtrue_models.parity import TOLERANCE, Model, verify
 from holdtrue_models.sources import source_of
@@ -72,6 +74,12 @@ class Package:
     parity: Parity
     reason: str = ""
 
+    def with_threshold(self, threshold: float) -> Package:
+        """Return the package of a binary model that flags from another threshold on; `parity` stays as measured."""
+        known = self.model.manifest
+        changed = replace(known, signature=replace(known.signature, threshold=threshold))
+        return dataclasses.replace(self, model=load(self.files[known.kind], changed))
+
     def manifest(
         self,
         *,
@@ -127,28 +135,28 @@ def from_source(  # noqa: PLR0913 - as above
     """Do what `export` does with a source as it is kept; errors call it by its `name`."""
     if serve not in {None, "onnx", source.role}:
         raise UnsupportedModel(f"{name} is kept as {source.role} and cannot be served as {serve}")
-    check = CheckRows(Matrix.of(x[:CHECK_ROWS]), Matrix.of(source.answer(x[:CHECK_ROWS]).astype(np.float32)))
-    draft = _draft(signature, check, source, scale)
+    importances = _importances(source, signature)
+    known = draft(source.role, source.data, signature, x, source.answer(x[:CHECK_ROWS]), scale, importances)
     rows = parity_rows(x, seed, coded=[column.dtype == "string" for column in signature.columns])
     kept: dict[Role, bytes] = {source.role: source.data}
     reason = "it was asked for" if serve == source.role else ""
     if not reason:
         try:
-            served, model, parity = _onnx(source, draft, rows, name)
+            served, model, parity = _onnx(source, known, rows, name)
         except ModelError as error:
             if serve == "onnx":
                 raise
             reason = str(error)
         else:
             return Package({**kept, "onnx": served}, model, source.digest, parity)
-    model = source.load(source.data, draft)
+    model = source.load(source.data, known)
     return Package(kept, model, source.digest, check_parity(source.answer, model, rows), reason)
 
 
-def _onnx(source: Source, draft: Manifest, rows: Float32s, name: str) -> tuple[bytes, Model, Parity]:
-    served = source.to_onnx(draft.signature)
-    files: dict[Role, File] = {**draft.files, "onnx": _file(served)}
-    model = open_onnx(served, replace(draft, kind="onnx", files=files))
+def _onnx(source: Source, known: Manifest, rows: Float32s, name: str) -> tuple[bytes, Model, Parity]:
+    served = source.to_onnx(known.signature)
+    files: dict[Role, File] = {**known.files, "onnx": _file(served)}
+    model = open_onnx(served, replace(known, kind="onnx", files=files))
     try:
         parity = check_parity(source.answer, model, rows)
     except ParityError as error:
@@ -157,13 +165,23 @@ def _onnx(source: Source, draft: Manifest, rows: Float32s, name: str) -> tuple[b
     return served, model, parity
 
 
-def _draft(signature: Signature, check: CheckRows, source: Source, scale: float) -> Manifest:
+def draft(  # noqa: PLR0913, PLR0917 - what is known before a model was judged
+    kind: Kind,
+    data: bytes,
+    signature: Signature,
+    x: Float32s,
+    answers: Floats,
+    scale: float,
+    importances: dict[str, float],
+) -> Manifest:
+    """Return the manifest of a model of one file; the first rows of x [n, d] and their answers become check rows."""
+    inputs, expected = x[:CHECK_ROWS], answers[:CHECK_ROWS].astype(np.float32)
     return Manifest(
         signature=signature,
-        kind=source.role,
-        files={source.role: _file(source.data)},
-        check_rows=check,
-        importances=_importances(source, signature),
+        kind=kind,
+        files={kind: _file(data)},
+        check_rows=CheckRows(Matrix.of(inputs), Matrix.of(expected)),
+        importances=importances,
         pins={},
         reference_profile="",
         canonical_digest="",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from holdtrue_stats.arrays import Float32s, Floats
 
+    from holdtrue_models.forest import Forest
     from holdtrue_models.manifest import Manifest, Role
     from holdtrue_models.parity import Model
     from holdtrue_models.signature import Signature
@@ -36,19 +37,18 @@ Estimator = Any  # none of the libraries carries types
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An estimator as a file: how it answers and explains itself, and how the file is converted and loaded."""
+    """An estimator as a file: how it answers and explains itself, and how the file is converted and loaded.
+
+    `digest` survives a refit.
+    """
 
     role: Role
     data: bytes
+    digest: str
     answer: Answer
     importances: Callable[[Sequence[str]], dict[str, float]]
     to_onnx: Callable[[Signature], bytes]
     load: Callable[[bytes, Manifest], Model]
-
-    @property
-    def digest(self) -> str:
-        """The digest that survives a refit."""
-        return canonical_digest(self.data)
 
 
 def source_of(estimator: Estimator, signature: Signature) -> Source:
@@ -57,12 +57,16 @@ def source_of(estimator: Estimator, signature: Signature) -> Source:
     answer = answer_of(model, signature)
     dump = _DUMPS.get(library(model))
     if dump is None:
-        explain = partial(of_estimator, model)
-        return Source("skops", dump_skops(model), answer, explain, lambda s: to_onnx(model, s), load_model)
+        data, explain = dump_skops(model), partial(of_estimator, model)
+        return Source("skops", data, canonical_digest(data), answer, explain, lambda s: to_onnx(model, s), load_model)
     role, data = dump(model)
-    forest = READERS[role](data)
+    return forest_source(role, data, READERS[role](data), answer)
+
+
+def forest_source(role: Role, data: bytes, forest: Forest, answer: Answer) -> Source:
+    """Return a file of boosted trees and what was read from it as a source; `answer` is what it is held against."""
     explain = partial(shares, weights=forest.gains)
-    return Source(role, data, answer, explain, lambda s: forest_to_onnx(forest, s), load_forest)
+    return Source(role, data, forest.digest, answer, explain, lambda s: forest_to_onnx(forest, s), load_forest)
 
 
 def library(estimator: Estimator) -> str:

@@ -9,12 +9,11 @@ import numpy as np
 from holdtrue_models.errors import UnsafeModel
 
 if TYPE_CHECKING:
+    from holdtrue_stats.arrays import Ints
     from numpy.typing import NDArray
 
-    Int64s = NDArray[np.int64]
 
-
-def check_shape(children: Int64s, branch: NDArray[np.bool_], trees: int, depth: int) -> int:
+def check_shape(children: Ints, branch: NDArray[np.bool_], trees: int, depth: int) -> int:
     """Return how many levels of branches there are. Raises UnsafeModel unless the nodes are so many trees.
 
     `children` [2, n] are places among all nodes, within range; those of nodes that do not `branch` mean nothing. Each

@@ -16,9 +16,9 @@ from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from holdtrue_models.errors import UnsafeModel
 
 if TYPE_CHECKING:
+    from holdtrue_stats.arrays import Ints
     from numpy.typing import NDArray
 
-    Int64s = NDArray[np.int64]
 
 Foreign = Any  # objects of scikit-learn, which carry no types
 
@@ -153,7 +153,7 @@ def _check_sklearn_trees(trees: list[tuple[Foreign, int]]) -> None:
         raise UnsafeModel("a tree has a value that is not finite")
 
 
-def _check_shape(left: Int64s, right: Int64s, leaf: NDArray[np.bool_], sizes: Int64s) -> list[int]:
+def _check_shape(left: Ints, right: Ints, leaf: NDArray[np.bool_], sizes: Ints) -> list[int]:
     """Return the depth of each tree. Children must come after their parent, in their tree, and have one parent each.
 
     left, right and leaf are the nodes of all trees, one tree after the other; children count within their tree.
@@ -176,7 +176,7 @@ def _check_shape(left: Int64s, right: Int64s, leaf: NDArray[np.bool_], sizes: In
     return _depths(left, right, inner, begins)
 
 
-def _depths(left: Int64s, right: Int64s, inner: NDArray[np.bool_], begins: Int64s) -> list[int]:
+def _depths(left: Ints, right: Ints, inner: NDArray[np.bool_], begins: Ints) -> list[int]:
     depths = np.zeros(len(begins), np.int64)
     nodes, tree = begins, np.arange(len(begins))
     level = 0
@@ -188,7 +188,7 @@ def _depths(left: Int64s, right: Int64s, inner: NDArray[np.bool_], begins: Int64
     return depths.tolist()
 
 
-def _check_features(feature: Int64s, width: NDArray[Any]) -> None:
+def _check_features(feature: Ints, width: NDArray[Any]) -> None:
     if (feature < 0).any() or (feature >= width).any():
         raise UnsafeModel("a tree asks for a feature that the model does not take")
 

@@ -14,10 +14,9 @@ from holdtrue_models.ubjson import read_ubjson
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from holdtrue_stats.arrays import Bools, Floats
+    from holdtrue_stats.arrays import Bools, Floats, Ints
     from numpy.typing import NDArray
 
-    Int64s = NDArray[np.int64]
 
 Node = dict[str, Any]  # an object of the file
 
@@ -109,7 +108,7 @@ def _nodes(tree: Node) -> int:
 class _Nodes:
     """The nodes of all trees, one tree after the other."""
 
-    def __init__(self, trees: list[Node], sizes: Int64s, roots: Int64s) -> None:
+    def __init__(self, trees: list[Node], sizes: Ints, roots: Ints) -> None:
         self._trees, self._sizes = trees, sizes
         self._first = np.repeat(roots, sizes)
         self._size = np.repeat(sizes, sizes)
@@ -134,7 +133,7 @@ class _Nodes:
             "gain": self._column("loss_changes", np.float32).astype(np.float64),
         }
 
-    def _children(self, name: str) -> Int64s:
+    def _children(self, name: str) -> Ints:
         own = self._column(name, np.int32).astype(np.int64)
         if (own < -1).any() or (own >= self._size).any():
             raise UnsafeModel("a tree has a child index out of range")
@@ -146,7 +145,7 @@ class _Nodes:
             raise UnsafeModel(f"a tree has another number of {name!r} than of nodes")
         return np.concatenate(parts).astype(dtype)
 
-    def _subsets(self) -> tuple[Int64s, Bools]:
+    def _subsets(self) -> tuple[Ints, Bools]:
         """Return for each node the place of its set, and the sets."""
         kinds = self._column("split_type", np.uint8)
         subset = np.full(len(kinds), -1)
@@ -165,7 +164,7 @@ def _owners(tree: Node) -> list[int]:
     return cast("list[int]", _array(tree, "categories_nodes", np.int32).tolist())
 
 
-def _sets(tree: Node) -> list[Int64s]:
+def _sets(tree: Node) -> list[Ints]:
     """Return the categories of each node that divides by them."""
     members = _array(tree, "categories", np.int32).astype(np.int64)
     begins, sizes = (_array(tree, f"categories_{name}", np.int64).astype(np.int64) for name in ("segments", "sizes"))

@@ -52,8 +52,7 @@ if TYPE_CHECKING:
 async def on_dataset_version(event: Event[DatasetVersionPublished], tx: Transaction) -> None:
     """Keep the version; models that read the dataset may have enough labels now."""
     await DatasetStore(tx).put(event.data)
-    for model_id in await RetrainingStore(tx).reading(event.data.dataset_id):
-        await decide_soon(tx, model_id)
+    await _decide_about_readers(tx, event.data.dataset_id)
 
 
 @subscribes(DatasetVersionRetracted)
@@ -66,8 +65,7 @@ async def on_dataset_version_retracted(event: Event[DatasetVersionRetracted], tx
 async def on_dataset_version_cleared(event: Event[DatasetVersionCleared], tx: Transaction) -> None:
     """Train on the version from now on; models that read the dataset may have waited for it."""
     await DatasetStore(tx).clear(event.data.dataset_id, event.data.version)
-    for model_id in await RetrainingStore(tx).reading(event.data.dataset_id):
-        await decide_soon(tx, model_id)
+    await _decide_about_readers(tx, event.data.dataset_id)
 
 
 @subscribes(DatasetVersionExpired)
@@ -200,3 +198,8 @@ def _trigger(alert: Alert) -> Trigger | None:
     if alert.severity != SEVERITY_CRITICAL or cause is None:
         return None
     return Trigger(alert.alert_id, cause, alert.deployment_id, alert.model_version, concept, alert.first_bad_window_ns)
+
+
+async def _decide_about_readers(tx: Transaction, dataset_id: str) -> None:
+    for model_id in await RetrainingStore(tx).reading(dataset_id):
+        await decide_soon(tx, model_id)

@@ -14,7 +14,6 @@ import numpy as np
 from holdtrue_models import Manifest, Signature, load
 from holdtrue_models.adopt import adopt
 from holdtrue_models.package import Package, export
-from msgspec.structs import replace
 
 from holdtrue_trainer.child import data, exchange
 from holdtrue_trainer.child.exchange import Job, Judged, Stage, Success
@@ -63,12 +62,13 @@ def _trained(_folder: Path, recipe: Recipe, training: Rows, holdout: Rows, seed:
 def _adopted(folder: Path, recipe: Recipe, training: Rows, holdout: Rows, seed: int) -> Package:
     """Take over the model that was brought along; rows before the hold-out only choose its threshold."""
     given = (folder / exchange.GIVEN_MODEL).read_bytes()
-    signature = Signature.binary(training.columns, training.classes, 0.5)
-    threshold = recipe.threshold
-    if isinstance(threshold, PrecisionRule):
-        answers = adopt(given, signature, training.x, seed).model.run(training.x)
-        threshold = threshold_on(training, answers[:, 1].astype(np.float64), threshold.precision)
-    return adopt(given, replace(signature, threshold=float(threshold)), holdout.x, seed)
+    rule = recipe.threshold
+    fixed = 0.5 if isinstance(rule, PrecisionRule) else float(rule)
+    package = adopt(given, Signature.binary(training.columns, training.classes, fixed), holdout.x, seed)
+    if not isinstance(rule, PrecisionRule):
+        return package
+    score = package.model.run(training.x)[:, 1].astype(np.float64)
+    return package.with_threshold(threshold_on(training, score, rule.precision))
 
 
 def _divide(rows: Rows, job: Job, recipe: Recipe) -> tuple[Rows, Rows]:
