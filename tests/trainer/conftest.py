@@ -11,7 +11,6 @@ import pytest
 from holdtrue_trainer.child import exchange
 from holdtrue_trainer.child.exchange import ColumnNote, Job
 from holdtrue_trainer.domain.recipe import resolve
-from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,25 +38,6 @@ class Rows:
     def table(self) -> pa.Table:
         times = (np.arange(self.n) * 1_000_000).astype("datetime64[us]")
         return pa.table({**self.columns, "_event_time": pa.array(times, pa.timestamp("us", "UTC"))})
-
-
-def brought(positive: float = 1.0) -> bytes:
-    """An ONNX model from elsewhere that knows Rows: "in" [n, 3] to "out" [n, 1]."""
-    make: Any = helper
-    graph = make.make_graph(
-        [
-            make.make_node("Gemm", ["in", "w", "b"], ["z"]),
-            make.make_node("Sigmoid", ["z"], ["out"]),
-        ],
-        "brought",
-        [make.make_tensor_value_info("in", TensorProto.FLOAT, [None, 3])],
-        [make.make_tensor_value_info("out", TensorProto.FLOAT, [None, 1])],
-        [
-            numpy_helper.from_array(positive * np.array([[4], [2], [0]], np.float32), "w"),
-            numpy_helper.from_array(np.array([-positive], np.float32), "b"),
-        ],
-    )
-    return make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=9).SerializeToString()
 
 
 def job(**changes: Any) -> Job:

@@ -21,7 +21,9 @@ from holdtrue_trainer.domain.recipe import resolve
 from holdtrue_trainer.domain.run import Failure
 from sklearn.metrics import precision_score
 
-from .conftest import SECOND, Rows, brought, job
+from tests.logistic import logistic
+
+from .conftest import SECOND, Rows, job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -282,6 +284,8 @@ def test_parameters_that_a_library_refuses_are_the_users_error(lay_out: Callable
     assert "LGBMClassifier refused to learn" in refusal.message
 
 
+BROUGHT_MODEL = logistic([4, 2, 0], bias=-1)
+"""Knows how Rows are made."""
 BROUGHT = f"artifact: {'a' * 64}\n"
 
 
@@ -289,7 +293,7 @@ def test_a_model_that_was_brought_along_is_judged_as_it_is(lay_out: Callable[...
     champion = lay_out(Rows(), job())
     run(champion)
     rows = Rows()
-    folder = lay_out(rows, job(recipe=BROUGHT, champion_version=1), champion, brought())
+    folder = lay_out(rows, job(recipe=BROUGHT, champion_version=1), champion, BROUGHT_MODEL)
     result = run(folder)
     assert (result.train_rows, result.train_from_ns, result.train_to_ns) == (0, 0, 0)
     assert (result.candidate.n, result.threshold, sum(result.cells)) == (450, 0.5, 450)
@@ -304,12 +308,12 @@ def test_a_model_that_was_brought_along_is_judged_as_it_is(lay_out: Callable[...
 
 
 def test_its_threshold_may_be_chosen_on_rows_before_the_hold_out(lay_out: Callable[..., Path]) -> None:
-    result = run(lay_out(Rows(), job(recipe=f"{BROUGHT}threshold: {{precision: 0.95}}"), given=brought()))
+    result = run(lay_out(Rows(), job(recipe=f"{BROUGHT}threshold: {{precision: 0.95}}"), given=BROUGHT_MODEL))
     assert result.threshold > 0.5
     assert result.candidate.metrics["precision"] == pytest.approx(0.95, abs=0.03)
 
 
 def test_a_brought_model_that_does_not_fit_says_what_to_change(lay_out: Callable[..., Path]) -> None:
-    refusal = refused(lay_out(Rows(), job(recipe=f"{BROUGHT}columns: [amount]"), given=brought()))
+    refusal = refused(lay_out(Rows(), job(recipe=f"{BROUGHT}columns: [amount]"), given=BROUGHT_MODEL))
     assert refusal.failure is Failure.USER_ERROR
     assert "expected FLOAT ['n', 1]" in refusal.message

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +27,15 @@ from holdtrue_lake.subjects import MasterKey
 from holdtrue_lake.table import DatasetTable, Offer, Source
 from holdtrue_lake.validation import validate
 from holdtrue_lake.versions import read_version
-from holdtrue_storage.database import Database
-from holdtrue_storage.migrations import migrate
-from holdtrue_storage.provision import provision
+
+from tests.component.databases import migrated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from holdtrue_lake.commits import Commit
-    from holdtrue_storage.database import Transaction
+    from holdtrue_storage.database import Database, Transaction
 
 ALL = [(0, 1_000_000)]
 OFFICER = Actor("acme", "dpo", ActorKind.PERSON)
@@ -103,12 +101,7 @@ class Registry:
 
 @pytest.fixture
 async def database(database_dsn: str) -> AsyncGenerator[Database]:
-    await provision(database_dsn, "registry")
-    async with AsyncExitStack() as stack:
-        database = Database(database_dsn.replace("postgres@", "registry@"), "registry", pool_size=4)
-        await database.open()
-        stack.push_async_callback(database.close)
-        await migrate(database, ["holdtrue_lake"])
+    async with migrated(database_dsn, ["holdtrue_lake"]) as database:
         yield database
 
 

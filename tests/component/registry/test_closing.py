@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,10 +15,8 @@ from holdtrue_registry.app import PACKAGES
 from holdtrue_registry.history import close_version
 from holdtrue_registry.store.datasets import DatasetStore
 from holdtrue_registry.store.suspicion import SuspicionStore
-from holdtrue_storage.database import Database
-from holdtrue_storage.migrations import migrate
-from holdtrue_storage.provision import provision
 
+from tests.component.databases import migrated
 from tests.component.registry.harness import schema
 
 if TYPE_CHECKING:
@@ -32,12 +29,7 @@ ACTOR = Actor("default", "test", ActorKind.SERVICE)
 
 @pytest.fixture
 async def outbox(database_dsn: str) -> AsyncGenerator[Outbox]:
-    await provision(database_dsn, "registry")
-    async with AsyncExitStack() as stack:
-        database = Database(database_dsn.replace("postgres@", "registry@"), "registry", pool_size=4)
-        await database.open()
-        stack.push_async_callback(database.close)
-        await migrate(database, PACKAGES)
+    async with migrated(database_dsn, PACKAGES) as database:
         yield Outbox(database, "test")
 
 

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 from holdtrue_core.errors import FailedPrecondition
 from holdtrue_registry.persons import Persons
-from holdtrue_storage.database import Database
-from holdtrue_storage.migrations import migrate
-from holdtrue_storage.provision import provision
+
+from tests.component.databases import migrated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    from holdtrue_storage.database import Database
+
 
 @pytest.fixture
 async def database(database_dsn: str) -> AsyncGenerator[Database]:
-    await provision(database_dsn, "registry")
-    async with AsyncExitStack() as stack:
-        database = Database(database_dsn.replace("postgres@", "registry@"), "registry", pool_size=4)
-        await database.open()
-        stack.push_async_callback(database.close)
-        await migrate(database, ["holdtrue_lake"])
+    async with migrated(database_dsn, ["holdtrue_lake"]) as database:
         yield database
 
 

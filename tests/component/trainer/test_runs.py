@@ -24,7 +24,8 @@ from holdtrue_contracts.trainer.v1.runs_pb2 import (
     TRIGGER_KIND_MANUAL,
 )
 from holdtrue_models import Manifest, load_onnx
-from onnx import TensorProto, helper, numpy_helper
+
+from tests.logistic import logistic
 
 from .conftest import BEGIN, BOOSTED, MODEL, PERSON, SECOND, SLOW, until
 
@@ -233,23 +234,6 @@ async def test_policy_is_the_service_default_until_one_is_put(platform: Platform
     await platform.cancel(run.spec.run_id)
 
 
-def brought() -> bytes:
-    """A model from elsewhere: one probability from amount and hour."""
-    make: Any = helper
-    weights = numpy_helper.from_array(np.array([[4], [0]], np.float32), "w")
-    return make.make_model(
-        make.make_graph(
-            [make.make_node("MatMul", ["in", "w"], ["z"]), make.make_node("Sigmoid", ["z"], ["out"])],
-            "brought",
-            [make.make_tensor_value_info("in", TensorProto.FLOAT, [None, 2])],
-            [make.make_tensor_value_info("out", TensorProto.FLOAT, [None, 1])],
-            [weights],
-        ),
-        opset_imports=[make.make_opsetid("", 18)],
-        ir_version=9,
-    ).SerializeToString()
-
-
 async def upload(platform: Platform, data: bytes, piece: int = 50) -> pb.UploadModelResponse:
     pieces = (pb.UploadModelRequest(data=data[i : i + piece]) for i in range(0, len(data), piece))
     return await platform.stub.UploadModel(pieces, metadata=PERSON)
@@ -257,7 +241,7 @@ async def upload(platform: Platform, data: bytes, piece: int = 50) -> pb.UploadM
 
 async def test_a_model_from_elsewhere_is_judged_and_never_retrained(platform: Platform) -> None:
     await platform.publish(platform.data.grow(1_000))
-    data = brought()
+    data = logistic([4, 0])
     kept = await upload(platform, data)
     assert (kept.digest, kept.size) == (hashlib.sha256(data).hexdigest(), len(data))
     submitted = await platform.submit(recipe=f"artifact: {kept.digest}")
